@@ -1,0 +1,338 @@
+"""The command line: parse, one call, write files, exit code.
+
+Heavy modules are imported by the commands that need them. Errors are answered in one line on stderr: 2 for wrong use,
+unreadable or invalid input and internal errors; 130 when interrupted.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+import bertprof
+from bertprof import catalog, files, formatting, record, report, session
+from bertprof.errors import BertprofError, UsageError
+from bertprof.record import Breakdown
+
+DEFAULT_WIDTH = 120
+"""Columns of a table that goes to no terminal, unless COLUMNS says otherwise."""
+
+
+class Commands(TyperGroup):
+    """The commands, with one way of failing: one line on stderr and an exit code."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        """Runs a command line; see `TyperGroup.main`."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **kwargs)
+        arguments = kwargs.get("args") or (args[0] if args else None) or sys.argv[1:]
+        try:
+            code = super().main(*args, standalone_mode=False, **kwargs)
+        except BertprofError as error:
+            code = _fail(str(error), error.exit_code, error, arguments)
+        except KeyboardInterrupt:
+            code = 130
+        except Exception as error:
+            if hasattr(error, "format_message"):  # the parser's own errors
+                code = _fail(f"{error.format_message()} (see --help)", 2, error, arguments)
+            else:
+                text = f"internal error: {type(error).__name__}: {error}; --debug shows where"
+                code = _fail(text, 2, error, arguments)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int, error: BaseException, arguments: Sequence[str]) -> int:
+    if "--debug" in arguments:
+        import traceback
+
+        traceback.print_exception(error)
+    typer.echo(f"bertprof: {' '.join(message.split())}", err=True)
+    return code
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Where the parameters, FLOPs and time of a BERT-like Transformer go, component by component.",
+)
+survey = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Reproduce what the survey of BERT compression (Ganesh et al. 2020) shows.",
+)
+app.add_typer(survey, name="survey")
+
+
+def main() -> None:
+    """The entry point of the `bertprof` command."""
+    app()
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"bertprof {bertprof.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+# The options that several commands share ------------------------------------------------------------------------------
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; auto is CUDA where there is some.")]
+BatchSize = Annotated[int, typer.Option(help="Sequences in a batch.")]
+SeqLength = Annotated[int, typer.Option(help="Tokens in a sequence.")]
+Dtype = Annotated[str, typer.Option(help="float32, float16, bfloat16 or float64.")]
+Attention = Annotated[str, typer.Option(help="sdpa (fused) or eager.")]
+Threads = Annotated[int | None, typer.Option(help="torch's threads within operators on the CPU.")]
+NoTime = Annotated[bool, typer.Option("--no-time", help="Count only: nothing runs and no weights are built.")]
+MinTime = Annotated[str, typer.Option(help="Sample for at least so long: 2s, 500ms.")]
+Label = Annotated[str | None, typer.Option(help="What to call the result in reports.")]
+By = Annotated[
+    Literal["group", "component", "unit", "module"],
+    typer.Option(help="The view of the table; `module` shows the module tree."),
+]
+Output = Annotated[
+    list[Path] | None,
+    typer.Option("-o", "--output", help="Write a report; its suffix says which: .json .html .png .svg .csv .md"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the record as JSON instead of the table.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.command()
+def breakdown(
+    model: Annotated[
+        str, typer.Argument(help="A known name (see `bertprof models`), a folder with config.json, or a hub name.")
+    ],
+    device: Device = "auto",
+    batch_size: BatchSize = 1,
+    seq_length: SeqLength = 128,
+    dtype: Dtype = "float32",
+    attention: Attention = "sdpa",
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="Build that head: masked-lm, next-sentence-prediction, pretraining, question-answering, "
+            "sequence-classification or token-classification."
+        ),
+    ] = None,
+    threads: Threads = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the configuration.")
+    ] = None,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Load the checkpoint's weights; random otherwise.")
+    ] = False,
+    no_time: NoTime = False,
+    min_time: MinTime = "2s",
+    label: Label = None,
+    by: By = "component",
+    output: Output = None,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Break a model down: parameters, FLOPs and measured time of each component.
+
+    Example: bertprof breakdown bert-base-uncased --device cuda -o bert.json -o bert.html
+    """
+    outputs = _checked(output)
+    with _progress() as progress:
+        result = session.breakdown(
+            model,
+            device=device,
+            batch_size=_positive("--batch-size", batch_size),
+            sequence_length=_positive("--seq-length", seq_length),
+            dtype=dtype,
+            attention=attention,
+            task=task,
+            threads=None if threads is None else _positive("--threads", threads),
+            overrides=_overrides(set_ or []),
+            weights=weights,
+            time=not no_time,
+            min_time_s=_duration(min_time),
+            label=label,
+            progress=progress,
+        )
+    _write(result, outputs, by)
+    _print(record.encode(result).decode() if json else _text(result, by))
+
+
+@app.command("report")
+def report_(
+    source: Annotated[Path, typer.Argument(metavar="RECORD.json", help="A record that `breakdown -o` wrote.")],
+    by: By = "component",
+    output: Output = None,
+    debug: Debug = False,
+) -> None:
+    """Render a saved record again, without measuring: to files with -o, or as a table."""
+    outputs = _checked(output)
+    result = record.load(source)
+    _write(result, outputs, by)
+    if not outputs:
+        _print(_text(result, by))
+
+
+@app.command()
+def models(json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False) -> None:
+    """List the models that are known without a network."""
+    if json:
+        import msgspec
+
+        _print(msgspec.json.format(msgspec.json.encode(catalog.entries()), indent=1).decode() + "\n")
+        return
+    from bertprof.report import terminal
+
+    _print(terminal.render_models(catalog.entries(), width=_width(), color=_color()))
+
+
+@survey.command("figure2")
+def figure2(
+    device: Device = "auto",
+    seq_length: SeqLength = 256,
+    threads: Threads = None,
+    no_time: NoTime = False,
+    min_time: MinTime = "2s",
+    source: Annotated[
+        Path | None, typer.Option("--record", help="Check a saved record instead of measuring BERT-base.")
+    ] = None,
+    output: Output = None,
+    debug: Debug = False,
+) -> None:
+    """Reproduce Figure 2: break BERT-base down and check each claim of the survey about it.
+
+    The default of 256 tokens is the length that the survey's later edition states; its first states none.
+    """
+    from bertprof.survey import claims
+
+    outputs = _checked(output)
+    if source is not None:
+        result = record.load(source)
+    else:
+        with _progress() as progress:
+            result = session.breakdown(
+                claims.MODEL,
+                device=device,
+                sequence_length=_positive("--seq-length", seq_length),
+                threads=None if threads is None else _positive("--threads", threads),
+                time=not no_time,
+                min_time_s=_duration(min_time),
+                progress=progress,
+            )
+    verdicts = claims.check(result)
+    for path in outputs:
+        if path.suffix.lower() == ".html":
+            from bertprof.report import page
+
+            files.write_whole(path, page.render(result, claims=verdicts).encode())
+        elif path.suffix.lower() == ".md":
+            from bertprof.report import markdown
+
+            text = f"{markdown.render(result)}\n### What the survey claims\n\n{markdown.render_claims(verdicts)}"
+            files.write_whole(path, text.encode())
+        else:
+            files.write_whole(path, report.render(result, path))
+        typer.echo(f"wrote {path}", err=True)
+    from bertprof.report import terminal
+
+    _print(_text(result, "component") + "\n" + terminal.render_claims(verdicts, width=_width(), color=_color()))
+
+
+# From text to values, from results to files ---------------------------------------------------------------------------
+
+
+def _positive(option: str, value: int) -> int:
+    if value < 1:
+        raise UsageError(f"{option} {value}: it must be at least 1")
+    return value
+
+
+def _duration(text: str) -> float:
+    try:
+        value = formatting.seconds(text)
+    except ValueError:
+        raise UsageError(f"--min-time {text}: not a duration; write 2s or 500ms") from None
+    if not 0 <= value < 86400:
+        raise UsageError(f"--min-time {text}: it must be between 0s and a day")
+    return value
+
+
+def _overrides(pairs: Sequence[str]) -> dict[str, str]:
+    overrides = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise UsageError(f"--set {pair}: write it as KEY=VALUE")
+        overrides[key] = value
+    return overrides
+
+
+def _checked(outputs: list[Path] | None) -> list[Path]:
+    """The outputs, each known to be writable and of a known kind before anything long begins."""
+    for path in outputs or []:
+        report.check_suffix(path)
+        files.check_writable(path)
+    return outputs or []
+
+
+def _write(result: Breakdown, outputs: Sequence[Path], by: str) -> None:
+    contents = [(path, report.render(result, path, by)) for path in outputs]
+    for path, content in contents:
+        files.write_whole(path, content)
+        typer.echo(f"wrote {path}", err=True)
+
+
+def _text(result: Breakdown, by: str) -> str:
+    from bertprof.report import terminal
+
+    return terminal.render(result, by=by, width=_width(), color=_color())
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _width() -> int:
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        return max(40, shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns)
+    return DEFAULT_WIDTH
+
+
+def _color() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    """A progress bar on stderr; none where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda step, fraction: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("loading torch", total=None)
+
+        def update(step: str, fraction: float) -> None:
+            bar.update(task, description=step, total=1.0 if step == "timing" else None, completed=fraction)
+
+        yield update

@@ -1,0 +1,49 @@
+"""Writing files whole or not at all."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from bertprof.errors import OutputError
+
+
+def check_writable(path: Path) -> None:
+    """Makes sure, before long work, that `path` can be written later.
+
+    Raises:
+        OutputError: the folder cannot be made or written, or `path` is a folder.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise OutputError(f"cannot write {path}: it is a folder; name a file in it")
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes to a temporary file beside `path`, then renames it, so that no reader ever sees half a file.
+
+    Raises:
+        OutputError: the folder is not writable, the disk is full, or `path` is a folder.
+    """
+    check_writable(path)
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
+            temporary = handle.name
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

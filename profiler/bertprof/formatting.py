@@ -1,0 +1,85 @@
+"""The one place that formats numbers for people."""
+
+from bertprof.sampling import Estimate
+
+_SI = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def count(value: float) -> str:
+    """A count with an SI prefix and four significant digits: 109.5M, 2.718G, 0."""
+    for factor, prefix in _SI:
+        # What rounds up to the next prefix is written with it.
+        if abs(value) >= factor * 0.99995:
+            return f"{_significant(value / factor, 4)}{prefix}"
+    return f"{value:.0f}"
+
+
+def exact(value: int) -> str:
+    """A count with every digit: 109,482,240."""
+    return f"{value:,}"
+
+
+def size(byte_count: float) -> str:
+    """Bytes with a decimal prefix: 437.9 MB (MB is 10⁶ bytes)."""
+    for factor, prefix in _SI:
+        if abs(byte_count) >= factor * 0.99995:
+            return f"{_significant(byte_count / factor, 4)} {'kB' if prefix == 'k' else prefix + 'B'}"
+    return f"{byte_count:.0f} B"
+
+
+def milliseconds(estimate: Estimate) -> str:
+    """A time in ms, to the digit that its interval earns, two significant digits of the half-width at most."""
+    return f"{estimate.value:.{_decimals(estimate)}f}"
+
+
+def plus_minus(estimate: Estimate) -> str:
+    """The half-width of the interval, to the same digit as `milliseconds`."""
+    return f"{estimate.half_width:.{_decimals(estimate)}f}"
+
+
+def interval(estimate: Estimate, unit: str = "ms") -> str:
+    """95.8 ms [95.3, 97.2]."""
+    digits = _decimals(estimate)
+    return f"{estimate.value:.{digits}f} {unit} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+
+
+def percent(share: float | None) -> str:
+    """A share in percent: 51.8; tiny but not nothing is 0.0; None is a dash."""
+    if share is None:
+        return "–"
+    return f"{100 * share:.1f}"
+
+
+def change(ratio: float) -> str:
+    """A ratio to 1 in percent, signed: +0.7 %."""
+    return f"{100 * (ratio - 1):+.1f} %"
+
+
+def seconds(value: str) -> float:
+    """Reads a duration: 2s, 500ms, 1.5, 2m.
+
+    Raises:
+        ValueError: it is none.
+    """
+    text = value.strip().lower()
+    for suffix, factor in (("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("", 1.0)):
+        if text.endswith(suffix):
+            return float(text.removesuffix(suffix)) * factor
+    raise ValueError(value)  # not reached: every text ends with ""
+
+
+def _decimals(estimate: Estimate) -> int:
+    """Decimals worth printing: an interval of ±0.03 earns two, one of ±4 none; three at most."""
+    half = estimate.half_width
+    if half >= 10:
+        return 0
+    if half >= 1:
+        return 0 if abs(estimate.value) >= 1000 else 1
+    if half >= 0.1:
+        return 1
+    return 2 if half >= 0.01 else 3
+
+
+def _significant(value: float, digits: int) -> str:
+    whole = len(f"{abs(value):.0f}")
+    return f"{value:.{max(0, digits - whole)}f}"

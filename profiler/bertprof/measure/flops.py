@@ -1,0 +1,465 @@
+"""Counting: multiply-accumulates and FLOPs of one forward, each operator given to its owner.
+
+The forward of a *meta twin* (shapes without storage) is traced by fvcore. fvcore's handles count the multiply-
+accumulates of matrix products; our own handles count what it drops (scaled dot-product attention, baddbmm, every
+element-wise operator, softmax). The traced graph is walked in node order and every node given to its owner by the same
+rule that gives time to components (`attribution`).
+
+Two figures, never mixed:
+
+- `macs`: multiply-accumulates in matrix products, as the executed kernels do them (dense, masked scores included).
+- `flops` = 2 · macs + floating-point arithmetic of everything else, by the table below. An operator whose result is no
+  floating-point number (position ids, masks of booleans) does no *floating-point* operation and counts 0.
+
+FLOPs of an element-wise operator or reduction, per element:
+
+====================================  =====  =========================================================================
+operator                              FLOPs  source
+====================================  =====  =========================================================================
+add, sub, mul, div, relu, ...         1      one operation an element
+exp, log, tanh, erf, sqrt, pow, ...   1      one call of a special function (Clark et al. 2020, ELECTRA, appendix B and
+                                             flops_computation.py count exp and tanh so)
+bias of linear, addmm, convolution    1      one addition an output element
+gelu                                  8      ibid.: ½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))); equal to the decomposition
+                                             into mul, pow, mul, add, mul, tanh, add, mul
+silu                                  2      sigmoid and a product
+softmax, log_softmax                  5      ibid.: maximum, subtraction, exp, sum, division
+layer_norm                            5      fvcore and ibid.; 4 without scale and shift, as fvcore
+sum, mean, max, cumsum, ...           1      one operation an input element
+scaled_dot_product_attention          –      as its decomposition: QKᵀ and ·V as MACs; scale 1, mask 1 (where there is
+                                             one) and softmax 5 a score. Eager attention counts the same.
+embedding, views, copies, casts       0      no arithmetic
+====================================  =====  =========================================================================
+
+An operator in none of these lists is not counted; it becomes a caveat with its name and how often it occurred.
+
+Where a trace is impossible (torch.jit ends with Python 3.14; some forwards cannot be traced on meta tensors), the same
+twin runs under a dispatch mode that takes the MACs from torch's own formulas (`torch.utils.flop_counter`) and the rest
+from the same table; a caveat says so.
+"""
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from fvcore.nn import jit_handles
+from fvcore.nn.jit_analysis import JitModelAnalysis
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from bertprof.attribution import Owner, Region, Walker
+from bertprof.record import Caveat, Operator
+
+Shape = tuple[int, ...]
+
+
+class Operand(NamedTuple):
+    """What a rule may know of an input or output: its shape (None: no tensor) and whether it is floating point."""
+
+    shape: Shape | None
+    floating: bool = True
+
+    @property
+    def elements(self) -> int:
+        """The number of elements; 0 of what is no tensor."""
+        return 0 if self.shape is None else math.prod(self.shape)
+
+
+_PER_OUTPUT_ELEMENT: Mapping[str, int] = {
+    **dict.fromkeys(
+        (
+            *("add", "sub", "rsub", "mul", "div", "neg", "abs", "maximum", "minimum", "clamp", "clamp_min", "relu"),
+            *("reciprocal", "exp", "log", "tanh", "erf", "sqrt", "rsqrt", "pow", "sigmoid", "sin", "cos", "square"),
+            *("floor", "floor_divide", "remainder"),
+        ),
+        1,
+    ),
+    "silu": 2,
+    "gelu": 8,
+    "softmax": 5,
+    "_softmax": 5,
+    "_safe_softmax": 5,
+    "log_softmax": 5,
+    "_log_softmax": 5,
+}
+_PER_INPUT_ELEMENT: Mapping[str, int] = dict.fromkeys(("sum", "mean", "max", "min", "amax", "amin", "cumsum", "var"), 1)
+
+_NO_ARITHMETIC = frozenset(
+    (
+        *("embedding", "dropout", "feature_dropout", "native_dropout", "identity", "lift_fresh", "detach", "alias"),
+        *("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "unflatten", "permute", "transpose", "t"),
+        *("numpy_T", "contiguous", "clone", "copy", "to", "_to_copy", "type_as", "expand", "expand_as", "repeat"),
+        *("size", "slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind", "squeeze", "unsqueeze"),
+        *("cat", "stack", "gather", "index", "index_select", "masked_fill", "where", "roll", "tril", "triu", "pad"),
+        *("arange", "zeros", "ones", "full", "empty", "zeros_like", "ones_like", "full_like", "empty_like", "fill"),
+        *("new_zeros", "new_ones", "new_full", "new_empty", "zero", "scalar_tensor", "constant_pad_nd"),
+        *("eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and", "logical_or", "bitwise_not", "bitwise_and"),
+        *("__and__", "index_put", "nonzero", "any", "all", "isnan", "Int", "ScalarImplicit", "as_strided"),
+        "repeat_interleave",
+    )
+)  # fmt: skip
+
+_MATRIX_PRODUCTS: Mapping[str, Callable[..., Any]] = {
+    "linear": jit_handles.linear_flop_jit,
+    "addmm": jit_handles.addmm_flop_jit,
+    "mm": jit_handles.matmul_flop_jit,
+    "bmm": jit_handles.bmm_flop_jit,
+    "matmul": jit_handles.matmul_flop_jit,
+    "einsum": jit_handles.einsum_flop_jit,
+    "_convolution": jit_handles.conv_flop_jit,
+}
+"""Operators whose MACs fvcore's own handles count. (fvcore calls a MAC a flop.)"""
+
+_FUSED_ATTENTION = frozenset(
+    (
+        "scaled_dot_product_attention",
+        "_scaled_dot_product_flash_attention",
+        "_scaled_dot_product_flash_attention_for_cpu",
+        "_scaled_dot_product_efficient_attention",
+        "_scaled_dot_product_cudnn_attention",
+        "_scaled_dot_product_fused_attention_overrideable",
+    )
+)
+
+
+def attention_macs(inputs: Sequence[Operand]) -> int:
+    """MACs of QKᵀ and ·V.
+
+    Args:
+        inputs: query (..., heads, S, d), key (..., T, d), value (..., T, d_v), then what the operator takes besides.
+            Keys and values shared by several query heads (grouped queries) are multiplied once per query head.
+    """
+    query, key, value = (operand.shape for operand in inputs[:3])
+    assert query is not None
+    assert key is not None
+    assert value is not None
+    return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+def extra_flops(name: str, inputs: Sequence[Operand], outputs: Sequence[Operand]) -> int | None:
+    """FLOPs beyond 2 · macs.
+
+    Args:
+        name: the operator without namespace, overload and trailing underscore.
+        inputs: its operands in the order of its signature.
+        outputs: its results.
+
+    Returns:
+        the number by the module's table; None for an operator that no list has.
+    """
+    result = outputs[0] if outputs else Operand(None)
+    if name in _FUSED_ATTENTION:
+        query, key = inputs[0].shape, inputs[1].shape
+        assert query is not None
+        assert key is not None
+        scores = math.prod(query[:-1]) * key[-2]
+        masked = len(inputs) > 3 and inputs[3].shape is not None
+        return scores * (6 + masked)
+    if name in ("linear", "_convolution", "convolution"):
+        return result.elements if len(inputs) > 2 and inputs[2].shape is not None else 0
+    if name in ("addmm", "baddbmm"):
+        return result.elements
+    if name in ("mm", "bmm", "matmul", "einsum"):
+        return 0
+    if name in ("layer_norm", "native_layer_norm"):
+        affine = len(inputs) > 2 and inputs[2].shape is not None
+        return inputs[0].elements * (5 if affine else 4)
+    if not result.floating and (name in _PER_OUTPUT_ELEMENT or name in _PER_INPUT_ELEMENT):
+        return 0
+    if name in _PER_OUTPUT_ELEMENT:
+        return result.elements * _PER_OUTPUT_ELEMENT[name]
+    if name in _PER_INPUT_ELEMENT:
+        return inputs[0].elements * _PER_INPUT_ELEMENT[name]
+    return 0 if name in _NO_ARITHMETIC else None
+
+
+@dataclass
+class Counts:
+    """What one forward does.
+
+    Attributes:
+        operators: owner → operator (`aten::linear`) → calls, MACs, FLOPs.
+        calls: module path → how often the module was called, modules without operators included.
+        units: module path → the units that called it.
+        uncounted: operator → how often it occurred without being counted.
+        caveats: what a reader must know of how it was counted.
+    """
+
+    operators: dict[Owner, dict[str, Operator]] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
+    units: dict[str, set[int | None]] = field(default_factory=dict)
+    uncounted: Counter[str] = field(default_factory=Counter)
+    caveats: list[Caveat] = field(default_factory=list)
+
+    def add(self, owner: Owner, operator: str, macs: int, flops: int) -> None:
+        """One call of an operator."""
+        entry = self.operators.setdefault(owner, {}).setdefault(operator, Operator(calls=0, macs=0, flops=0))
+        entry.calls += 1
+        entry.macs += macs
+        entry.flops += flops
+
+
+class CountingError(Exception):
+    """The forward cannot be followed by this way of counting."""
+
+
+def count(twin: nn.Module, inputs: Mapping[str, torch.Tensor], regions: Mapping[str, Region]) -> Counts:
+    """Counts one forward of a meta twin.
+
+    Args:
+        twin: the float model on the meta device, in eval mode. Its hooks may be left changed after a failure.
+        inputs: keyword arguments of its forward, on the meta device.
+        regions: module path → region.
+
+    Raises:
+        CountingError: neither the trace nor the dispatch mode can follow the forward.
+    """
+    try:
+        counts = count_by_trace(twin, inputs, regions)
+    except CountingError as reason:
+        counts = count_by_dispatch(twin, inputs, regions)
+        counts.caveats.append(
+            Caveat(
+                code="counted-by-dispatch",
+                text=f"fvcore could not trace this forward ({reason}): counted with torch's flop formulas instead",
+            )
+        )
+    counts.caveats += [
+        Caveat(
+            code="uncounted-operator",
+            text=f"{operator} has no rule and is not counted in FLOPs; it occurred {number} times",
+            value=float(number),
+        )
+        for operator, number in sorted(counts.uncounted.items())
+    ]
+    return counts
+
+
+def count_by_trace(twin: nn.Module, inputs: Mapping[str, torch.Tensor], regions: Mapping[str, Region]) -> Counts:
+    """Counts along fvcore's traced graph. Arguments as `count`.
+
+    Raises:
+        CountingError: the forward cannot be traced.
+    """
+    counts = Counts()
+    graph = _GraphTape(counts, regions)
+    try:
+        with graph.scopes(twin), torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            analysis = JitModelAnalysis(_Positional(twin, tuple(inputs)), tuple(inputs.values()))
+            analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+            analysis.set_op_handle(**graph.handles())
+            analysis.total()
+            counts.uncounted = Counter(analysis.unsupported_ops())
+    except Exception as error:
+        raise CountingError(f"{type(error).__name__}: {_first_line(error)}") from error
+    return counts
+
+
+class _Positional(nn.Module):
+    """Takes the model's keyword arguments by position and returns plain tensors, as tracing wants it."""
+
+    def __init__(self, model: nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model = model
+        self._names = names
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(tensors_of(self.model(**dict(zip(self._names, tensors, strict=True)))))
+
+
+def tensors_of(output: Any) -> Iterator[torch.Tensor]:
+    """All tensors of an output, so that nothing that it depends on vanishes from the trace as dead code."""
+    if isinstance(output, torch.Tensor):
+        yield output
+    elif isinstance(output, Mapping):
+        for value in output.values():
+            yield from tensors_of(value)
+    elif isinstance(output, tuple | list):
+        for value in output:
+            yield from tensors_of(value)
+
+
+class _GraphTape:
+    """Walks the nodes of a traced graph in order and gives each to its owner.
+
+    fvcore names the module of a node but not the call, and one module may be called by several units. So each call
+    pushes a scope of its own, numbered, around fvcore's: the scopes of a node are then the stack of calls in which it
+    was recorded, and two stacks differ by exactly the boundaries crossed between them.
+    """
+
+    _PREFIX = "call:"
+
+    def __init__(self, counts: Counts, regions: Mapping[str, Region]) -> None:
+        self._counts = counts
+        self._walker = Walker(regions)
+        self._census = Walker(regions)
+        self._paths: list[str] = []
+        self._stack: list[int] = []
+        counts.calls, counts.units = self._census.calls, self._census.units
+
+    @contextmanager
+    def scopes(self, model: nn.Module) -> Iterator[None]:
+        """While open, each call of a module of `model` is a numbered scope."""
+        handles = []
+        try:
+            for path, module in model.named_modules():
+                handles.append(module.register_forward_pre_hook(self._entering(path)))
+                handles.append(module.register_forward_hook(self._leaving(path)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _entering(self, path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any) -> None:
+            state = torch._C._get_tracing_state()
+            if state:
+                state.push_scope(f"{self._PREFIX}{len(self._paths)}")
+                self._paths.append(path)
+                self._census.enter(path)
+
+        return hook
+
+    def _leaving(self, path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            state = torch._C._get_tracing_state()
+            if state:
+                state.pop_scope()
+                self._census.leave(path)
+
+        return hook
+
+    def handles(self) -> dict[str, Any]:
+        """For fvcore: operator → handle that records the node, or None for what does no arithmetic."""
+        counted = {*_MATRIX_PRODUCTS, *_PER_OUTPUT_ELEMENT, *_PER_INPUT_ELEMENT, *_FUSED_ATTENTION}
+        counted |= {"layer_norm", "native_layer_norm", "baddbmm"}
+        names = [f"aten::{name}{suffix}" for name in counted for suffix in ("", "_")]
+        ignored = [f"aten::{name}{suffix}" for name in _NO_ARITHMETIC for suffix in ("", "_")]
+        return {**dict.fromkeys(names, self._record), **dict.fromkeys(ignored)}
+
+    def _record(self, inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+        node = outputs[0].node()
+        operator = node.kind()
+        name = _plain(operator)
+        ins, outs = [_operand(v) for v in inputs], [_operand(v) for v in outputs]
+        if name in _MATRIX_PRODUCTS:
+            macs = int(_MATRIX_PRODUCTS[name](inputs, outputs))
+        elif name == "baddbmm":
+            macs = ins[1].elements * (ins[2].shape or (0,))[-1]
+        elif name in _FUSED_ATTENTION:
+            macs = attention_macs(ins)
+        else:
+            macs = 0
+        extra = extra_flops(name, ins, outs)
+        assert extra is not None  # a handle is set for listed operators only
+        self._move_to([int(s[len(self._PREFIX) :]) for s in node.scopeName().split("/") if s.startswith(self._PREFIX)])
+        self._counts.add(self._walker.owner, operator, macs, 2 * macs + extra)
+        return Counter()
+
+    def _move_to(self, stack: list[int]) -> None:
+        common = 0
+        while common < min(len(stack), len(self._stack)) and stack[common] == self._stack[common]:
+            common += 1
+        for call in reversed(self._stack[common:]):
+            self._walker.leave(self._paths[call])
+        for call in stack[common:]:
+            self._walker.enter(self._paths[call])
+        self._stack = stack
+
+
+def _operand(value: Any) -> Operand:
+    """A torch._C.Value as an operand."""
+    if not value.isCompleteTensor():
+        return Operand(None)
+    kind = value.type()
+    return Operand(tuple(kind.sizes()), kind.scalarType() in ("Float", "Double", "Half", "BFloat16"))
+
+
+def count_by_dispatch(model: nn.Module, inputs: Mapping[str, torch.Tensor], regions: Mapping[str, Region]) -> Counts:
+    """Counts the operators that a forward dispatches. Arguments as `count`; any device.
+
+    Raises:
+        CountingError: the forward fails.
+    """
+    counts = Counts()
+    walker = Walker(regions)
+    counts.calls, counts.units = walker.calls, walker.units
+    handles = []
+
+    def entering(path: str) -> Callable[..., None]:
+        return lambda module, args: walker.enter(path)
+
+    def leaving(path: str) -> Callable[..., None]:
+        return lambda module, args, output: walker.leave(path)
+
+    try:
+        for path, module in model.named_modules():
+            handles.append(module.register_forward_pre_hook(entering(path)))
+            handles.append(module.register_forward_hook(leaving(path)))
+        # Not inference_mode: there, composite operators would arrive undecomposed.
+        with torch.no_grad(), _DispatchTape(counts, walker):
+            model(**inputs)
+    except Exception as error:
+        raise CountingError(f"{type(error).__name__}: {_first_line(error)}") from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    return counts
+
+
+class _DispatchTape(TorchDispatchMode):
+    """Gives each dispatched operator to the walker's owner of the moment."""
+
+    def __init__(self, counts: Counts, walker: Walker) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._counts = counts
+        self._walker = walker
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        packet = func._overloadpacket
+        operator = f"{func.namespace}::{packet.__name__}"
+        name = _plain(operator)
+        if packet not in flop_registry and name not in _FUSED_ATTENTION:
+            with self:
+                decomposed = func.decompose(*args, **kwargs)
+            if decomposed is not NotImplemented:
+                return decomposed
+        result = func(*args, **kwargs)
+        ins = [_dispatched(a) for a in args]
+        outs = [_dispatched(r) for r in (result if isinstance(result, tuple | list) else (result,))]
+        extra = extra_flops(name, ins, outs)
+        if name in _FUSED_ATTENTION:
+            macs = attention_macs(ins)
+        elif packet in flop_registry:
+            macs = flop_registry[packet](*args, **kwargs, out_val=result) // 2
+        else:
+            macs = 0
+        if extra is None and macs == 0:
+            self._counts.uncounted[operator] += 1
+        elif name not in _NO_ARITHMETIC:
+            self._counts.add(self._walker.owner, operator, macs, 2 * macs + (extra or 0))
+        return result
+
+
+def _dispatched(value: Any) -> Operand:
+    if not isinstance(value, torch.Tensor):
+        return Operand(None)
+    return Operand(tuple(value.shape), value.is_floating_point())
+
+
+def _plain(operator: str) -> str:
+    """`aten::add_` → `add`."""
+    name = operator.rpartition("::")[2]
+    return name.removesuffix("_") if not name.startswith("__") else name
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")[:200]

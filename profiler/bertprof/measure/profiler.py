@@ -1,0 +1,270 @@
+"""Measuring: from Subjects to Breakdowns. Parameters and operators are counted, time is sampled, all in one record."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import msgspec
+import torch
+from torch import nn
+
+import bertprof
+from bertprof import sampling
+from bertprof.attribution import Owner
+from bertprof.components import Component
+from bertprof.errors import ConfigurationError, DeviceError
+from bertprof.measure import flops, host, timing
+from bertprof.measure.build import is_out_of_memory
+from bertprof.measure.clocks import clock_for
+from bertprof.measure.parameters import Storage, count_parameters, standing
+from bertprof.measure.subject import Subject
+from bertprof.record import Breakdown, Caveat, Cost, Module, Operator, Samples, Workload, now, sort_key
+
+Progress = Callable[[str, float], None]
+"""Is told what is being done and how far that is, 0 to 1."""
+
+_TICK_NS = 100
+"""Times are recorded to 0.1 µs, the order of what a mark costs."""
+
+
+class Options(NamedTuple):
+    """How to measure.
+
+    Attributes:
+        time: measure time; otherwise the model is only counted, and no weights are built.
+        min_time_s: sample for at least so many seconds.
+        threads: torch's threads within operators; None leaves them as they are.
+        label: the record's label.
+        progress: is told how far things are.
+    """
+
+    time: bool = True
+    min_time_s: float = 2.0
+    threads: int | None = None
+    label: str | None = None
+    progress: Progress = lambda step, fraction: None
+
+
+def measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
+    """Measures one or several subjects; several are timed interleaved, round by round.
+
+    Raises:
+        ConfigurationError: a subject's forward fails.
+        DeviceError: a model or its activations do not fit into memory.
+    """
+    counted = []
+    for subject in subjects:
+        options.progress("counting", 0.0)
+        counted.append(_count(subject))
+    if not options.time:
+        return [_breakdown(s, c, None, options) for s, c in zip(subjects, counted, strict=True)]
+    with ExitStack() as stack:
+        threads = stack.enter_context(timing.threads(options.threads))
+        marked = []
+        for subject in subjects:
+            options.progress("building", 0.0)
+            model, inputs = stack.enter_context(subject.open())
+            marked.append(timing.Marked(model, inputs, subject.regions, clock_for(subject.device)))
+        try:
+            for each, found in zip(marked, counted, strict=True):
+                found.caveats.extend(_finite(each.model, each.inputs))
+            for device in _cuda_devices(subjects):
+                torch.cuda.reset_peak_memory_stats(device)
+            series = timing.sample(
+                marked, min_time_s=options.min_time_s, progress=lambda done: options.progress("timing", done)
+            )
+        except Exception as error:
+            name = ", ".join(subject.workload.model for subject in subjects)
+            if is_out_of_memory(error):
+                raise DeviceError(
+                    f"the forward of {name} does not fit into memory: {error}; reduce batch size or sequence length"
+                ) from None
+            raise
+        return [
+            _breakdown(s, c, _Timed(kept, m.clock.name, threads), options)
+            for s, c, m, kept in zip(subjects, counted, marked, series, strict=True)
+        ]
+
+
+def _cuda_devices(subjects: Sequence[Subject]) -> list[torch.device]:
+    return [subject.device for subject in subjects if subject.device.type == "cuda"]
+
+
+# Counting ------------------------------------------------------------------------------------------------------------
+
+
+class _Counted(NamedTuple):
+    operators: dict[Owner, dict[str, Operator]]
+    storage: dict[Owner, Storage]
+    modules: list[Module]
+    caveats: list[Caveat]
+
+
+def _count(subject: Subject) -> _Counted:
+    try:
+        if subject.twin is not None:
+            counts = flops.count(subject.twin, subject.twin_inputs, subject.regions)
+            return _gathered(subject, subject.twin, counts)
+        with subject.open() as (model, inputs):
+            return _gathered(subject, model, flops.count_by_dispatch(model, inputs, subject.regions))
+    except flops.CountingError as error:
+        raise ConfigurationError(f"the forward of {subject.workload.model} fails: {error}") from None
+
+
+def _gathered(subject: Subject, model: nn.Module, counts: flops.Counts) -> _Counted:
+    storage = count_parameters(model, subject.regions, counts.units)
+    own_parameters = Counter({owner.path: size.parameters for owner, size in storage.items()})
+    own_macs: Counter[str] = Counter()
+    own_flops: Counter[str] = Counter()
+    for owner, operators in counts.operators.items():
+        own_macs[owner.path] += sum(operator.macs for operator in operators.values())
+        own_flops[owner.path] += sum(operator.flops for operator in operators.values())
+    modules = []
+    for path, module in model.named_modules():
+        owner = standing(path, subject.regions, counts.units)
+        modules.append(
+            Module(
+                path=path,
+                type=type(module).__name__,
+                unit=owner.unit,
+                component=owner.component,
+                calls=counts.calls[path],
+                parameters=own_parameters[path],
+                macs=own_macs[path],
+                flops=own_flops[path],
+            )
+        )
+    return _Counted(counts.operators, storage, modules, [*subject.caveats, *counts.caveats])
+
+
+def _finite(model: nn.Module, inputs: Any) -> list[Caveat]:
+    """A caveat where the model's output holds NaN or infinity: such numbers take another time than usual ones."""
+    with torch.inference_mode():
+        outputs = [t for t in flops.tensors_of(model(**inputs)) if t.is_floating_point()]
+    if all(bool(torch.isfinite(t).all()) for t in outputs):
+        return []
+    return [Caveat(code="non-finite-output", text="the model's output holds NaN or infinity; its time may mislead")]
+
+
+# The record ----------------------------------------------------------------------------------------------------------
+
+
+class _Timed(NamedTuple):
+    series: timing.Series
+    clock: str
+    threads: int
+
+
+class _Kept(NamedTuple):
+    """What the record keeps of a series, in milliseconds."""
+
+    instrumented: Samples
+    end_to_end: Samples
+    rows: dict[Owner, Samples]
+
+
+def _breakdown(subject: Subject, counted: _Counted, timed: _Timed | None, options: Options) -> Breakdown:
+    kept = None if timed is None else _kept(timed.series)
+    return Breakdown(
+        bertprof_version=bertprof.__version__,
+        created=now(),
+        label=options.label,
+        workload=_workload(subject.workload, timed),
+        host=host.describe(subject.device),
+        costs=_costs(counted, kept),
+        modules=_with_times(counted.modules, kept),
+        instrumented_ms=None if kept is None else kept.instrumented,
+        end_to_end_ms=None if kept is None else kept.end_to_end,
+        peak_memory_bytes=_peak(subject.device) if timed is not None else None,
+        caveats=counted.caveats,
+    )
+
+
+def _workload(asked: Workload, timed: _Timed | None) -> Workload:
+    if timed is None:
+        return msgspec.structs.replace(asked, weights=None)
+    return msgspec.structs.replace(asked, clock=timed.clock, marks=timed.series.style, threads=timed.threads)
+
+
+def _peak(device: torch.device) -> int | None:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
+def _kept(series: timing.Series) -> _Kept:
+    """At most MOST_SAMPLES repeats, in ticks.
+
+    Of more, consecutive blocks are cut and from each the repeat with the median instrumented total is kept whole, so
+    that its components still sum to its total; the bare forward is the block's median.
+    """
+    instrumented: Samples = []
+    end_to_end: Samples = []
+    rows: dict[Owner, Samples] = {owner: [] for owner in series.owned_ns}
+    for block in sampling.blocks(len(series.totals_ns)):
+        middle = sorted(block, key=series.totals_ns.__getitem__)[(len(block) - 1) // 2]
+        bare = sampling.median([series.bare_ns[i] for i in block])
+        end_to_end.append(_ms(max(1, round(bare / _TICK_NS))))
+        # Rounding the running sum, not each row, keeps the rounded rows' sum the rounded total.
+        running = ticks = 0
+        for owner, samples in series.owned_ns.items():
+            running += samples[middle]
+            reached = round(running / _TICK_NS)
+            rows[owner].append(_ms(reached - ticks))
+            ticks = reached
+        instrumented.append(_ms(max(1, ticks)))
+    return _Kept(instrumented, end_to_end, rows)
+
+
+def _ms(ticks: int) -> float:
+    return round(ticks * _TICK_NS / 1e6, 4)
+
+
+def _costs(counted: _Counted, kept: _Kept | None) -> list[Cost]:
+    """One row for each unit and component that has parameters, FLOPs or time."""
+    keys = {(owner.unit, owner.component) for owner in (*counted.operators, *counted.storage)}
+    times: dict[tuple[int | None, Component], Samples] = {}
+    if kept is not None:
+        for owner, samples in kept.rows.items():
+            before = times.get((owner.unit, owner.component), [0.0] * len(samples))
+            times[owner.unit, owner.component] = [round(a + b, 4) for a, b in zip(before, samples, strict=True)]
+        keys |= times.keys()
+    costs = []
+    for unit, component in keys:
+        storage = [s for o, s in counted.storage.items() if (o.unit, o.component) == (unit, component)]
+        operators: dict[str, Operator] = {}
+        for owner, found in counted.operators.items():
+            if (owner.unit, owner.component) == (unit, component):
+                for name, operator in found.items():
+                    total = operators.setdefault(name, Operator(calls=0, macs=0, flops=0))
+                    total.calls += operator.calls
+                    total.macs += operator.macs
+                    total.flops += operator.flops
+        cost = Cost(
+            unit=unit,
+            component=component,
+            parameters=sum(s.parameters for s in storage),
+            parameter_bytes=sum(s.parameter_bytes for s in storage),
+            macs=sum(operator.macs for operator in operators.values()),
+            flops=sum(operator.flops for operator in operators.values()),
+            operators=operators,
+            time_ms=None if kept is None else times.get((unit, component), [0.0] * len(kept.instrumented)),
+        )
+        if cost.parameters or cost.flops or any(cost.time_ms or []):
+            costs.append(cost)
+    return sorted(costs, key=sort_key)
+
+
+def _with_times(modules: list[Module], kept: _Kept | None) -> list[Module]:
+    """The modules with the median of their own time, where they carry marks."""
+    if kept is None:
+        return modules
+    own: dict[str, list[float]] = {}
+    for owner, samples in kept.rows.items():
+        before = own.get(owner.path, [0.0] * len(samples))
+        own[owner.path] = [a + b for a, b in zip(before, samples, strict=True)]
+    return [
+        msgspec.structs.replace(module, time_ms=round(sampling.median(own[module.path]), 4))
+        if module.path in own
+        else module
+        for module in modules
+    ]

@@ -1,0 +1,335 @@
+"""The record: what a measurement leaves, as typed data with one JSON form.
+
+Raw samples are stored; medians, shares and intervals are derived on reading. A field that could not be filled is null,
+never 0. Reading imports no torch.
+"""
+
+import datetime
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+
+from bertprof import sampling
+from bertprof.components import COMPONENT_ORDER, Component
+from bertprof.errors import RecordError
+from bertprof.files import write_whole
+from bertprof.sampling import Estimate
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+    import pandas as pd
+
+SCHEMA = "bertprof.breakdown"
+SCHEMA_VERSION = "1.0"
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Milliseconds = Annotated[float, msgspec.Meta(ge=0)]
+Samples = list[Milliseconds]
+
+
+class Workload(msgspec.Struct, kw_only=True):
+    """What was asked for: the model and the work it was given.
+
+    `config_sha256` tells two models of one name apart. `clock`, `marks` and `weights` are null where no time was
+    measured. `weights` is "module" for a live module, whatever it holds.
+    """
+
+    model: str
+    config_sha256: str
+    recipes: list[str] = []
+    task: str | None = None
+    batch_size: Positive
+    sequence_length: Positive
+    padding: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    mask: Literal["none", "2d", "4d"] = "none"
+    dtype: str
+    attention: str
+    backend: str = "torch"
+    device: str
+    clock: str | None = None
+    marks: Literal["hooks", "wrappers"] | None = None
+    threads: Positive | None = None
+    weights: Literal["random", "checkpoint", "module"] | None = None
+
+
+class Host(msgspec.Struct, kw_only=True):
+    """What was seen: the machine and the versions. Clocks are in MHz."""
+
+    cpu: str
+    cores: Positive
+    memory_bytes: Count | None = None
+    os: str
+    gpu: str | None = None
+    gpu_memory_bytes: Count | None = None
+    driver: str | None = None
+    clocks: dict[str, int] | None = None
+    python: str
+    torch: str
+    transformers: str
+    fvcore: str
+
+
+class Operator(msgspec.Struct, kw_only=True):
+    """How often an operator ran, and its multiply-accumulates and FLOPs in all these calls."""
+
+    calls: Count
+    macs: Count
+    flops: Count = 0
+
+
+class Cost(msgspec.Struct, kw_only=True):
+    """What one component of one unit costs by itself. `unit` null: outside the encoder, or weights shared by units."""
+
+    unit: Count | None
+    component: Component
+    parameters: Count
+    nonzero_parameters: Count | None = None
+    parameter_bytes: Count
+    macs: Count
+    useful_macs: Count | None = None
+    flops: Count
+    bytes_moved: Count | None = None
+    activation_bytes: Count | None = None
+    operators: dict[str, Operator] = {}
+    time_ms: Samples | None = None
+    device_time_ms: Samples | None = None
+    energy_mj: Samples | None = None
+
+
+class Module(msgspec.Struct, kw_only=True):
+    """One module of the tree, all figures its own (children excluded).
+
+    `time_ms` is a median over the repeats; null where the module carries no mark, its time then being in the nearest
+    module above that does. `unit` is null where several units call the module.
+    """
+
+    path: str
+    type: str
+    unit: Count | None
+    component: Component
+    calls: Count
+    parameters: Count
+    macs: Count
+    flops: Count = 0
+    time_ms: Milliseconds | None = None
+
+
+class Caveat(msgspec.Struct, kw_only=True):
+    """Something that a reader must know to read the numbers rightly. Shown in every report."""
+
+    code: str
+    text: str
+    component: Component | None = None
+    unit: Count | None = None
+    value: float | None = None
+
+
+class Breakdown(msgspec.Struct, kw_only=True):
+    """One model under one workload, broken down. Times are in milliseconds, one sample a repeat.
+
+    In every repeat the `time_ms` of all costs sum to `instrumented_ms`. `end_to_end_ms` is the bare forward, without
+    any mark, taken in the same repeat.
+    """
+
+    schema: str = SCHEMA
+    schema_version: str = SCHEMA_VERSION
+    bertprof_version: str
+    created: str
+    label: str | None = None
+    workload: Workload
+    host: Host
+    costs: list[Cost]
+    modules: list[Module] | None = None
+    instrumented_ms: Samples | None = None
+    end_to_end_ms: Samples | None = None
+    yardstick_ms: dict[Component, Samples] | None = None
+    processes: Positive = 1
+    peak_memory_bytes: Count | None = None
+    caveats: list[Caveat] = []
+
+    # What is derived on reading.
+
+    @property
+    def name(self) -> str:
+        """The label where one was given, else the model with its recipes."""
+        return self.label or "+".join([self.workload.model, *self.workload.recipes])
+
+    @property
+    def timed(self) -> bool:
+        """Whether time was measured."""
+        return self.instrumented_ms is not None
+
+    @property
+    def units(self) -> int:
+        """The number of encoder units."""
+        return 1 + max((c.unit for c in self.costs if c.unit is not None), default=-1)
+
+    def total(self, metric: Literal["parameters", "parameter_bytes", "macs", "flops"]) -> int:
+        """The sum of a count over all costs."""
+        return sum(getattr(cost, metric) for cost in self.costs)
+
+    @property
+    def instrumented_time_ms(self) -> Estimate | None:
+        """Median of the forward with marks."""
+        return None if self.instrumented_ms is None else sampling.median_estimate(self.instrumented_ms)
+
+    @property
+    def end_to_end_time_ms(self) -> Estimate | None:
+        """Median of the bare forward: the model's latency."""
+        return None if self.end_to_end_ms is None else sampling.median_estimate(self.end_to_end_ms)
+
+    @property
+    def overhead(self) -> Estimate | None:
+        """Median of instrumented / bare, paired by repeat; 1.0 is none."""
+        if self.instrumented_ms is None or self.end_to_end_ms is None:
+            return None
+        return sampling.median_estimate([a / b for a, b in zip(self.instrumented_ms, self.end_to_end_ms, strict=True)])
+
+    @property
+    def residual(self) -> float | None:
+        """Sum of the components' times relative to the bare forward, minus 1."""
+        whole, bare = self.instrumented_time_ms, self.end_to_end_time_ms
+        return None if whole is None or bare is None else whole.value / bare.value - 1
+
+    def time_share(self, costs: Iterable[Cost]) -> Estimate | None:
+        """The share of these costs in the instrumented time; null where no time was measured."""
+        if self.instrumented_ms is None:
+            return None
+        rows = [cost.time_ms for cost in costs if cost.time_ms is not None]
+        part = [sum(samples) for samples in zip(*rows, strict=True)] if rows else [0.0] * len(self.instrumented_ms)
+        return sampling.share_estimate(part, self.instrumented_ms)
+
+    def time_of(self, costs: Iterable[Cost]) -> Estimate | None:
+        """The time of these costs in ms: their share × the median instrumented forward, so that rows add up."""
+        share, whole = self.time_share(costs), self.instrumented_time_ms
+        return None if share is None or whole is None else sampling.product_estimate(share, whole)
+
+    def of(self, *components: Component) -> list[Cost]:
+        """The costs of these components, over all units."""
+        return [cost for cost in self.costs if cost.component in components]
+
+    # What it shows itself as.
+
+    def frame(self, by: str = "component") -> "pd.DataFrame":
+        """A tidy pandas DataFrame, one row a `by` ("group", "component", "unit", "cost" or "module")."""
+        from bertprof.report.frame import frame
+
+        return frame(self, by)
+
+    def figure(self) -> "matplotlib.figure.Figure":
+        """The survey's Figure 2 of this breakdown, as a matplotlib Figure."""
+        from bertprof.report.figure import figure2
+
+        return figure2(self)
+
+    def text(self, by: str = "component", width: int = 100) -> str:
+        """The table that the command line prints."""
+        from bertprof.report.terminal import render
+
+        return render(self, by=by, width=width)
+
+    def _repr_html_(self) -> str:
+        from bertprof.report.page import fragment
+
+        return fragment(self)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def save(self, path: str | Path) -> None:
+        """Writes the record as JSON, whole or not at all.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        write_whole(Path(path), encode(self))
+
+
+def sort_key(cost: Cost) -> tuple[int, int]:
+    """The order of costs in a record: outside the encoder first, then by unit; within, by component."""
+    return (-1 if cost.unit is None else cost.unit, COMPONENT_ORDER[cost.component])
+
+
+def now() -> str:
+    """The time of day for `created`: ISO 8601, UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def encode(breakdown: Breakdown) -> bytes:
+    """The record as JSON: one line a field, a cost and a module, so that two records can be compared line by line."""
+    lines = []
+    for field in breakdown.__struct_fields__:
+        value = getattr(breakdown, field)
+        encoded = msgspec.json.encode(value)
+        if isinstance(value, list) and value and isinstance(value[0], msgspec.Struct):
+            encoded = b"[\n  " + b",\n  ".join(msgspec.json.encode(item) for item in value) + b"\n ]"
+        lines.append(b" " + msgspec.json.encode(field) + b": " + encoded)
+    return b"{\n" + b",\n".join(lines) + b"\n}\n"
+
+
+def decode(content: bytes, where: str) -> Breakdown:
+    """Reads a record.
+
+    Args:
+        content: the JSON.
+        where: what to call the file in an error.
+
+    Raises:
+        RecordError: it is not JSON, no breakdown, of a newer major version, or a field is missing, wrongly typed or
+            at odds with another; the text names the field.
+    """
+    try:
+        head = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RecordError(f"{where} is not a record: {error}; it may have been cut short") from None
+    if not isinstance(head, dict) or head.get("schema") != SCHEMA:
+        raise RecordError(f'{where} is not a record: no "schema": "{SCHEMA}" in it; `bertprof breakdown -o` makes one')
+    _check_version(head, where)
+    try:
+        breakdown = msgspec.convert(head, Breakdown)
+    except msgspec.ValidationError as error:
+        raise RecordError(f"{where} is not a valid record: {error}") from None
+    _check_lengths(breakdown, where)
+    return breakdown
+
+
+def _check_version(head: dict[str, Any], where: str) -> None:
+    version = head.get("schema_version")
+    if not isinstance(version, str) or not version.partition(".")[0].isdecimal():
+        raise RecordError(f"{where} is not a valid record: no usable schema_version - at `$.schema_version`")
+    if int(version.partition(".")[0]) > int(SCHEMA_VERSION.partition(".")[0]):
+        raise RecordError(
+            f"{where} was written with record version {version}; this bertprof reads up to {SCHEMA_VERSION}: upgrade it"
+        )
+
+
+def _check_lengths(breakdown: Breakdown, where: str) -> None:
+    """Samples that belong together must be as many; a record that has times has them in every row."""
+    expected = None if breakdown.instrumented_ms is None else len(breakdown.instrumented_ms)
+    series: list[tuple[str, Sequence[float] | None]] = [("end_to_end_ms", breakdown.end_to_end_ms)]
+    series += [(f"costs[{i}].time_ms", cost.time_ms) for i, cost in enumerate(breakdown.costs)]
+    for path, samples in series:
+        if (None if samples is None else len(samples)) != expected:
+            found = "null" if samples is None else f"{len(samples)} samples"
+            wanted = "is null" if expected is None else f"has {expected}"
+            raise RecordError(f"{where} is not a valid record: {found} where instrumented_ms {wanted} - at `$.{path}`")
+    for field in ("instrumented_ms", "end_to_end_ms"):
+        samples = getattr(breakdown, field)
+        if samples is not None and (not samples or min(samples) <= 0):
+            raise RecordError(f"{where} is not a valid record: a forward takes more than 0 ms - at `$.{field}`")
+
+
+def load(path: str | Path) -> Breakdown:
+    """Reads a record from a file.
+
+    Raises:
+        RecordError: the file cannot be read or is not a valid record.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror or error}") from None
+    return decode(content, str(path))

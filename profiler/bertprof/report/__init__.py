@@ -1,0 +1,78 @@
+"""Reports: a record in, text or bytes out. A renderer opens no files and measures nothing.
+
+The suffix of the file that is asked for picks the renderer. Heavy libraries are imported by the renderers that need
+them, when they run.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from bertprof import record
+from bertprof.errors import UsageError
+from bertprof.record import Breakdown
+
+
+def _json(breakdown: Breakdown, by: str) -> bytes:
+    return record.encode(breakdown)
+
+
+def _csv(breakdown: Breakdown, by: str) -> bytes:
+    from bertprof.report import csv
+
+    return csv.render(breakdown).encode()
+
+
+def _markdown(breakdown: Breakdown, by: str) -> bytes:
+    from bertprof.report import markdown
+
+    return markdown.render(breakdown, by=by).encode()
+
+
+def _page(breakdown: Breakdown, by: str) -> bytes:
+    from bertprof.report import page
+
+    return page.render(breakdown, by=by).encode()
+
+
+def _png(breakdown: Breakdown, by: str) -> bytes:
+    from bertprof.report import figure
+
+    return figure.render(breakdown, "png")
+
+
+def _svg(breakdown: Breakdown, by: str) -> bytes:
+    from bertprof.report import figure
+
+    return figure.render(breakdown, "svg")
+
+
+RENDERERS: Mapping[str, Callable[[Breakdown, str], bytes]] = {
+    ".json": _json,
+    ".html": _page,
+    ".png": _png,
+    ".svg": _svg,
+    ".csv": _csv,
+    ".md": _markdown,
+}
+"""File suffix → renderer: a record and a view in, the file's content out."""
+
+
+def check_suffix(path: Path) -> None:
+    """Makes sure that a file of that name can be rendered.
+
+    Raises:
+        UsageError: no renderer has that suffix.
+    """
+    if path.suffix.lower() not in RENDERERS:
+        found = f"{path.suffix!r} is no known suffix" if path.suffix else "it has no suffix"
+        raise UsageError(f"-o {path}: {found}; use one of {', '.join(RENDERERS)}")
+
+
+def render(breakdown: Breakdown, path: Path, by: str = "component") -> bytes:
+    """The content of a report file, by its suffix.
+
+    Raises:
+        UsageError: no renderer has that suffix, or there is no such view.
+    """
+    check_suffix(path)
+    return RENDERERS[path.suffix.lower()](breakdown, by)

@@ -1,0 +1,125 @@
+"""The wiring: what a user asks for in Python or on the command line, from the question to the Breakdown.
+
+Everything heavy is imported inside the functions, after what was asked has been checked as far as it can be without.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertprof import configuration
+from bertprof.errors import UsageError
+from bertprof.record import Breakdown
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Progress = Callable[[str, float], None]
+
+
+def _silent(step: str, fraction: float) -> None:
+    pass
+
+
+def breakdown(
+    model: str | Path,
+    *,
+    device: str = "auto",
+    batch_size: int = 1,
+    sequence_length: int = 128,
+    dtype: str = "float32",
+    attention: str = "sdpa",
+    task: str | None = None,
+    threads: int | None = None,
+    overrides: Mapping[str, str] | None = None,
+    weights: bool = False,
+    time: bool = True,
+    min_time_s: float = 2.0,
+    label: str | None = None,
+    progress: Progress = _silent,
+) -> Breakdown:
+    """Breaks a model down into components: parameters, MACs, FLOPs and measured time of each.
+
+    Args:
+        model: a known name (`bertprof models` lists them), a folder with config.json, or a name on the hub.
+        device: auto (CUDA where there is some), cpu, cuda or cuda:N.
+        batch_size: sequences in a batch.
+        sequence_length: tokens in a sequence.
+        dtype: float32, float16, bfloat16 or float64.
+        attention: sdpa (fused) or eager.
+        task: the head to build on the base model, such as masked-lm; None: none.
+        threads: torch's threads within operators on the CPU; None: as they are.
+        overrides: configuration field → new value, as text.
+        weights: load the checkpoint's weights instead of random ones.
+        time: measure time; otherwise nothing runs and no weights are built.
+        min_time_s: seconds of sampling at least.
+        label: what to call the result in reports.
+        progress: is told what is being done and how far that is, 0 to 1.
+
+    Returns:
+        the Breakdown, which shows itself in a notebook and has `.save()`, `.frame()`, `.figure()` and `.text()`.
+
+    Raises:
+        BertprofError: one of its kinds, with one line that says what is wrong and what to do.
+    """
+    for option, value in (("batch size", batch_size), ("sequence length", sequence_length), ("threads", threads)):
+        if value is not None and value < 1:
+            raise UsageError(f"{option} is {value}; it must be at least 1")
+    if not (math.isfinite(min_time_s) and min_time_s >= 0):
+        raise UsageError(f"the least time is {min_time_s} s; it must be 0 or more")
+    found = configuration.resolve(str(model))
+
+    from bertprof.measure import build, profiler, subject
+
+    _one_of("dtype", dtype, build.DTYPES)
+    _one_of("attention", attention, ("sdpa", "eager"))
+    if task is not None:
+        _one_of("task", task, build.TASKS)
+    request = subject.Request(
+        batch_size=batch_size,
+        sequence_length=sequence_length,
+        dtype=dtype,
+        attention=attention,
+        task=task,
+        device=subject.find_device(device),
+        weights=weights,
+    )
+    options = profiler.Options(time=time, min_time_s=min_time_s, threads=threads, label=label, progress=progress)
+    return profiler.measure([subject.from_configuration(found, overrides or {}, request)], options)[0]
+
+
+def profile(
+    model: "nn.Module",
+    inputs: Any,
+    *,
+    name: str | None = None,
+    threads: int | None = None,
+    time: bool = True,
+    min_time_s: float = 2.0,
+    label: str | None = None,
+    progress: Progress = _silent,
+) -> Breakdown:
+    """Breaks a live model down, as it is and where it is, and leaves it as it was.
+
+    It runs in eval mode under `torch.inference_mode`; its own modes come back afterwards.
+
+    Args:
+        model: a transformers model of a known family (bert, roberta, electra, distilbert, albert), with any head.
+        inputs: its forward's keyword arguments (a dict or a tokenizer's output), or one tensor of token ids of shape
+            (batch, sequence); on the model's device.
+        name: what to call the model.
+        threads, time, min_time_s, label, progress: as in `breakdown`.
+
+    Raises:
+        BertprofError: one of its kinds, with one line that says what is wrong and what to do.
+    """
+    from bertprof.measure import live, profiler
+
+    options = profiler.Options(time=time, min_time_s=min_time_s, threads=threads, label=label, progress=progress)
+    return profiler.measure([live.from_module(model, inputs, name)], options)[0]
+
+
+def _one_of(option: str, value: str, known: Any) -> None:
+    if value not in known:
+        raise UsageError(f"{option} {value!r} is unknown; use one of {', '.join(known)}")
