@@ -27,24 +27,40 @@ DEFAULT_WIDTH = 120
 class Commands(TyperGroup):
     """The commands, with one way of failing: one line on stderr and an exit code."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Runs a command line; see `TyperGroup.main`."""
+        arguments = sys.argv[1:] if args is None else list(args)
+
+        def run() -> Any:
+            return super(Commands, self).main(arguments, prog_name, complete_var, False, windows_expand_args, **extra)
+
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **kwargs)
-        arguments = kwargs.get("args") or (args[0] if args else None) or sys.argv[1:]
+            return run()
         try:
-            code = super().main(*args, standalone_mode=False, **kwargs)
+            code = run()
         except BertprofError as error:
             code = _fail(str(error), error.exit_code, error, arguments)
-        except KeyboardInterrupt:
-            code = 130
         except Exception as error:
-            if hasattr(error, "format_message"):  # the parser's own errors
-                code = _fail(f"{error.format_message()} (see --help)", 2, error, arguments)
-            else:
-                text = f"internal error: {type(error).__name__}: {error}; --debug shows where"
-                code = _fail(text, 2, error, arguments)
+            code = _unexpected(error, arguments)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
+    """The parser's own errors, and ours that should not be."""
+    if not hasattr(error, "format_message"):
+        return _fail(f"internal error: {type(error).__name__}: {error}; --debug shows where", 2, error, arguments)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(error.format_message(), err=True)
+        return 2
+    return _fail(f"{error.format_message()} (see --help)", 2, error, arguments)
 
 
 def _fail(message: str, code: int, error: BaseException, arguments: Sequence[str]) -> int:
@@ -68,7 +84,7 @@ survey = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Reproduce what the survey of BERT compression (Ganesh et al. 2020) shows.",
+    help="Reproduce what the survey shows (Ganesh et al. 2020, arXiv 2002.11985).",
 )
 app.add_typer(survey, name="survey")
 
@@ -148,7 +164,9 @@ def breakdown(
     json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Break a model down: parameters, FLOPs and measured time of each component.
+    """Break a model down by component.
+
+    Parameters, FLOPs and measured time of each part of every encoder unit.
 
     Example: bertprof breakdown bert-base-uncased --device cuda -o bert.json -o bert.html
     """
@@ -181,7 +199,10 @@ def report_(
     output: Output = None,
     debug: Debug = False,
 ) -> None:
-    """Render a saved record again, without measuring: to files with -o, or as a table."""
+    """Render a saved record again.
+
+    Nothing is measured. Writes files with -o, else prints the table.
+    """
     outputs = _checked(output)
     result = record.load(source)
     _write(result, outputs, by)
@@ -215,7 +236,7 @@ def figure2(
     output: Output = None,
     debug: Debug = False,
 ) -> None:
-    """Reproduce Figure 2: break BERT-base down and check each claim of the survey about it.
+    """Reproduce Figure 2 and check its claims.
 
     The default of 256 tokens is the length that the survey's later edition states; its first states none.
     """

@@ -101,7 +101,8 @@ def _fetch(name: str) -> Path:
         return answer[0]
     reason = _reason(answer[0]) if answer else f"the hub did not answer within {HUB_DEADLINE_S:g} s"
     raise UnknownModelError(
-        f"{name!r} is no known model and no folder, and its configuration cannot be fetched: {reason}{_suggestion(name)}"
+        f"{name!r} is no known model and no folder, and its configuration cannot be fetched: {reason}"
+        + _suggestion(name)
     )
 
 

@@ -181,7 +181,7 @@ class _FastRandom(TorchDispatchMode):
     _RANDOM = frozenset(("normal_", "uniform_"))
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._block = torch.randn(1 << 18, generator=torch.Generator().manual_seed(0)) * 0.02
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

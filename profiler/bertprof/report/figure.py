@@ -8,6 +8,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from bertprof import formatting
 from bertprof.components import SURVEY_COMPONENTS, Component
@@ -36,9 +37,9 @@ _STYLE: Any = {
 
 _TICKS = {
     Component.EMBEDDING: "embedding",
-    Component.ATTENTION_LINEAR_IN: "linear before\nattention",
+    Component.ATTENTION_LINEAR_IN: "linear\nbefore\nattention",
     Component.SOFTMAX_ATTENTION: "softmax\nattention",
-    Component.ATTENTION_LINEAR_OUT: "linear after\nattention",
+    Component.ATTENTION_LINEAR_OUT: "linear\nafter\nattention",
     Component.FFN: "FFN",
 }
 
@@ -132,6 +133,7 @@ def _panel(
     axes.set_xticks(range(len(bars)), [tick for tick, *_ in bars], fontsize=7)
     axes.set_ylim(0, tallest * 1.24)
     axes.margins(x=0.02)
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.4g}" if tallest < 10 else "{x:,.0f}"))
     axes.grid(axis="y", linewidth=0.4, color="#DDDDDD", zorder=0)
     axes.set_axisbelow(True)
 

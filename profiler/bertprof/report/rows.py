@@ -94,13 +94,18 @@ def total(breakdown: Breakdown) -> Row:
 
 
 def _modules(breakdown: Breakdown) -> list[Row]:
-    """Modules with parameters, FLOPs or a time of their own; all figures are their own, children excluded."""
+    """The module tree without what costs nothing, as dropout; all figures are a module's own, children excluded."""
     if breakdown.modules is None:
         raise UsageError("the record holds no modules; measure again to see them")
     whole = breakdown.instrumented_time_ms
+    shown: set[str] = set()
+    for module in breakdown.modules:
+        if module.parameters or module.flops or module.time_ms:
+            names = module.path.split(".")
+            shown |= {".".join(names[:depth]) for depth in range(len(names) + 1)}
     rows = []
     for module in breakdown.modules:
-        if not (module.parameters or module.flops or module.time_ms):
+        if module.path not in shown:
             continue
         time = None if module.time_ms is None else Estimate(module.time_ms, module.time_ms, module.time_ms)
         rows.append(
@@ -182,7 +187,7 @@ def timing_lines(breakdown: Breakdown) -> list[str]:
     w = breakdown.workload
     tokens = 1000 * w.batch_size * w.sequence_length / end_to_end.value
     return [
-        f"end to end {formatting.interval(end_to_end)}, {formatting.count(tokens)} tokens/s: "
+        f"end to end {formatting.interval(end_to_end)}, {formatting.exact(round(tokens))} tokens/s: "
         f"median of {len(breakdown.end_to_end_ms)} bare forwards with its 95 % interval",
         f"marks ({w.marks}, {w.clock} clock) cost {formatting.change(overhead.value)} "
         f"[{formatting.change(overhead.low)}, {formatting.change(overhead.high)}]; "

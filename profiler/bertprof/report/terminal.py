@@ -55,44 +55,43 @@ def plain(text: str) -> str:
 
 
 def _table(breakdown: Breakdown, by: str, width: int) -> Table:
-    wide, timed = width >= WIDE, breakdown.timed
+    columns = _columns(by, width >= WIDE, breakdown.timed)
+    footer = rows.total(breakdown)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_footer=True, header_style="bold")
-    cells = [_cells(row, wide, timed) for row in rows.table(breakdown, by)]
-    footer = _cells(rows.total(breakdown), wide, timed)
-    # By module, long paths fold rather than push the figures off the screen.
-    table.add_column(by, footer="total", overflow="fold", ratio=1 if by == "module" else None)
-    if by == "module" and wide:
-        table.add_column("component", no_wrap=True)
-    columns = _columns(wide, timed)
-    for (name, _), last in zip(columns, footer[-len(columns) :], strict=True):
-        table.add_column(name, footer=last, justify="right", no_wrap=True, footer_style="bold")
-    for row in cells:
-        table.add_row(*row)
-    if by == "module":
-        table.expand = True
+    table.add_column(by, footer="total", overflow="fold")
+    for name, field in columns:
+        numeric = field != "component"
+        table.add_column(
+            name,
+            footer=cell(footer, field) if numeric else "",
+            justify="right" if numeric else "left",
+            no_wrap=True,
+            footer_style="bold",
+        )
+    for row in rows.table(breakdown, by):
+        label = _in_tree(row.label) if by == "module" else row.label
+        table.add_row(Text(plain(label)), *(cell(row, field) for _, field in columns))
     return table
 
 
-def _columns(wide: bool, timed: bool) -> list[tuple[str, str]]:
-    """Header and the row's field."""
+def _in_tree(path: str) -> str:
+    """A module's name, indented by its depth."""
+    return path if path.startswith("(") else f"{' ' * (1 + path.count('.'))}{path.rpartition('.')[2]}"
+
+
+def _columns(by: str, wide: bool, timed: bool) -> list[tuple[str, str]]:
+    """Header and the row's field. A record splits neither bytes nor intervals by module."""
     columns = [("parameters", "parameters"), ("%", "parameters_share")]
-    if wide:
-        columns += [("bytes", "bytes"), ("MACs", "macs"), ("%", "macs_share")]
+    if wide and by != "module":
+        columns.append(("bytes", "bytes"))
+    if wide or not timed:
+        columns += [("MACs", "macs"), ("%", "macs_share")]
     columns += [("FLOPs", "flops"), ("%", "flops_share")]
     if timed:
         columns += [("time ms", "time_ms"), ("±", "plus_minus"), ("%", "time_share")]
-    elif not wide:
-        columns[2:2] = [("MACs", "macs"), ("%", "macs_share")]
+    if by == "module":
+        columns = [("component", "component"), *(pair for pair in columns if pair[0] != "±")]
     return columns
-
-
-def _cells(row: Row, wide: bool, timed: bool) -> list[str | Text]:
-    cells: list[str | Text] = [Text(plain(row.label))]
-    if row.component is not None and wide:
-        cells.append(row.component)
-    for _, field in _columns(wide, timed):
-        cells.append(cell(row, field))
-    return cells
 
 
 def cell(row: Row, field: str) -> str:
@@ -103,6 +102,8 @@ def cell(row: Row, field: str) -> str:
     value = getattr(row, field)
     if value is None:
         return "–"
+    if field == "component":
+        return str(value)
     if field == "time_ms":
         return formatting.milliseconds(value)
     if field == "time_share":

@@ -167,7 +167,11 @@ def _with_interval(share: Estimate) -> str:
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
-        "ffn-memory", "FFN needs the most memory", "2", "the FFN sub-units hold the most parameters", _largest("parameter_bytes")
+        "ffn-memory",
+        "FFN needs the most memory",
+        "2",
+        "the FFN sub-units hold the most parameters",
+        _largest("parameter_bytes"),
     ),
     Claim("ffn-flops", "FFN does the most FLOPs", "2", "the FFN sub-units execute the most FLOPs", _largest("flops")),
     Claim(
