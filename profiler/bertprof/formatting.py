@@ -81,5 +81,5 @@ def _decimals(estimate: Estimate) -> int:
 
 
 def _significant(value: float, digits: int) -> str:
-    whole = len(f"{abs(value):.0f}")
+    whole = len(str(int(abs(value))))
     return f"{value:.{max(0, digits - whole)}f}"

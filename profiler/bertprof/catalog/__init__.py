@@ -61,5 +61,7 @@ def find(name: str) -> Entry | None:
 
 def nearest(name: str, count: int = 3) -> list[str]:
     """Up to `count` known short names that look like `name`, best first."""
-    close = difflib.get_close_matches(name.lower().rpartition("/")[2], list(_by_name()), n=3 * count, cutoff=0.5)
+    typed = name.lower().rpartition("/")[2]
+    begun = [known for known in _by_name() if typed and known.startswith(typed)]
+    close = begun + difflib.get_close_matches(typed, list(_by_name()), n=3 * count, cutoff=0.5)
     return list(dict.fromkeys(_by_name()[match].short_name for match in close))[:count]

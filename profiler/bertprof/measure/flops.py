@@ -47,8 +47,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from fvcore.nn import jit_handles
-from fvcore.nn.jit_analysis import JitModelAnalysis
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -105,16 +103,16 @@ _NO_ARITHMETIC = frozenset(
     )
 )  # fmt: skip
 
-_MATRIX_PRODUCTS: Mapping[str, Callable[..., Any]] = {
-    "linear": jit_handles.linear_flop_jit,
-    "addmm": jit_handles.addmm_flop_jit,
-    "mm": jit_handles.matmul_flop_jit,
-    "bmm": jit_handles.bmm_flop_jit,
-    "matmul": jit_handles.matmul_flop_jit,
-    "einsum": jit_handles.einsum_flop_jit,
-    "_convolution": jit_handles.conv_flop_jit,
+_MATRIX_PRODUCTS: Mapping[str, str] = {
+    "linear": "linear_flop_jit",
+    "addmm": "addmm_flop_jit",
+    "mm": "matmul_flop_jit",
+    "bmm": "bmm_flop_jit",
+    "matmul": "matmul_flop_jit",
+    "einsum": "einsum_flop_jit",
+    "_convolution": "conv_flop_jit",
 }
-"""Operators whose MACs fvcore's own handles count. (fvcore calls a MAC a flop.)"""
+"""Operators whose MACs fvcore's own handles count, by the handle's name. (fvcore calls a MAC a flop.)"""
 
 _FUSED_ATTENTION = frozenset(
     (
@@ -252,6 +250,8 @@ def count_by_trace(twin: nn.Module, inputs: Mapping[str, torch.Tensor], regions:
     try:
         with graph.scopes(twin), torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            from fvcore.nn.jit_analysis import JitModelAnalysis  # compiles scripts as it is imported, and warns of that
+
             analysis = JitModelAnalysis(_Positional(twin, tuple(inputs)), tuple(inputs.values()))
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
             analysis.set_op_handle(**graph.handles())
@@ -345,12 +345,14 @@ class _GraphTape:
         return {**dict.fromkeys(names, self._record), **dict.fromkeys(ignored)}
 
     def _record(self, inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+        from fvcore.nn import jit_handles
+
         node = outputs[0].node()
         operator = node.kind()
         name = _plain(operator)
         ins, outs = [_operand(v) for v in inputs], [_operand(v) for v in outputs]
         if name in _MATRIX_PRODUCTS:
-            macs = int(_MATRIX_PRODUCTS[name](inputs, outputs))
+            macs = int(getattr(jit_handles, _MATRIX_PRODUCTS[name])(inputs, outputs))
         elif name == "baddbmm":
             macs = ins[1].elements * (ins[2].shape or (0,))[-1]
         elif name in _FUSED_ATTENTION:
@@ -403,8 +405,9 @@ def count_by_dispatch(model: nn.Module, inputs: Mapping[str, torch.Tensor], regi
         for path, module in model.named_modules():
             handles.append(module.register_forward_pre_hook(entering(path)))
             handles.append(module.register_forward_hook(leaving(path)))
-        # Not inference_mode: there, composite operators would arrive undecomposed.
-        with torch.no_grad(), _DispatchTape(counts, walker):
+        # Inference mode shows composite operators whole, so that fused attention is counted by its definition and not
+        # by whichever decomposition this device would run; the rest is decomposed by hand.
+        with torch.inference_mode(), _DispatchTape(counts, walker):
             model(**inputs)
     except Exception as error:
         raise CountingError(f"{type(error).__name__}: {_first_line(error)}") from error

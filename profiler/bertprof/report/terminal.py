@@ -91,6 +91,9 @@ def _columns(by: str, wide: bool, timed: bool) -> list[tuple[str, str]]:
         columns += [("time ms", "time_ms"), ("±", "plus_minus"), ("%", "time_share")]
     if by == "module":
         columns = [("component", "component"), *(pair for pair in columns if pair[0] != "±")]
+        if not wide:
+            dropped = {"parameters_share", "macs_share", "flops_share"}
+            columns = [pair for pair in columns if pair[1] not in dropped]
     return columns
 
 

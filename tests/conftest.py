@@ -1,0 +1,118 @@
+"""What the tests share: tiny models of every family, and the proof that nothing is left changed."""
+
+import gc
+import json
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from bertprof.measure import build
+
+TINY: dict[str, dict[str, Any]] = {
+    "bert": {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64},
+    "roberta": {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64},
+    "electra": {
+        "embedding_size": 16,
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+    },
+    "distilbert": {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 64},
+    "albert": {
+        "embedding_size": 16,
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+    },
+}
+for _fields in TINY.values():
+    _fields |= {"vocab_size": 100, "max_position_embeddings": 40}
+FAMILIES = tuple(TINY)
+
+
+def tiny(family: str, attention: str = "sdpa", task: str | None = None, **overrides: Any) -> nn.Module:
+    """A small model of a family with weights, in eval mode."""
+    config = transformers.AutoConfig.for_model(family, **{**TINY[family], **overrides})
+    return build.with_random_weights(config, task, attention, torch.float32)
+
+
+def tiny_twin(family: str, attention: str = "sdpa", task: str | None = None, **overrides: Any) -> nn.Module:
+    """The same without storage."""
+    config = transformers.AutoConfig.for_model(family, **{**TINY[family], **overrides})
+    return build.on_meta(config, task, attention, torch.float32)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a folder with the config.json of a tiny model of a family."""
+
+    def make(family: str = "bert", **overrides: Any) -> Path:
+        path = tmp_path / family
+        path.mkdir(exist_ok=True)
+        (path / "config.json").write_text(json.dumps({"model_type": family, **TINY[family], **overrides}))
+        return path
+
+    return make
+
+
+def traces_of(model: nn.Module) -> dict[str, Any]:
+    """Everything about a model that a measurement could leave changed."""
+    hook_dicts = [name for name in vars(nn.Module()) if "hook" in name]
+    return {
+        path: (
+            sorted(vars(module)),
+            module.training,
+            {name: list(getattr(module, name) or ()) for name in hook_dicts},
+            vars(module).get("forward"),
+            {name: (p.data_ptr(), p._version) for name, p in module.named_parameters(recurse=False)},
+        )
+        for path, module in model.named_modules()
+    }
+
+
+@pytest.fixture
+def untouched() -> Iterator[Callable[[nn.Module], nn.Module]]:
+    """Watches models: at the end of the test each must be as it was when it was handed over."""
+    watched: list[tuple[nn.Module, dict[str, Any], dict[str, torch.Tensor]]] = []
+
+    def watch(model: nn.Module) -> nn.Module:
+        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        watched.append((model, traces_of(model), state))
+        return model
+
+    yield watch
+    for model, traces, state in watched:
+        assert traces_of(model) == traces
+        assert model.state_dict().keys() == state.keys()
+        assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.fixture(autouse=True)
+def nothing_global_changes() -> Iterator[None]:
+    """No test leaves threads, gradients, collection, random generators, global hooks or logging levels changed."""
+    import logging
+
+    def seen() -> tuple[Any, ...]:
+        return (
+            torch.get_num_threads(),
+            torch.is_grad_enabled(),
+            torch.is_inference_mode_enabled(),
+            torch.get_default_dtype(),
+            gc.isenabled(),
+            random.getstate(),
+            tuple(torch.get_rng_state().tolist()),
+            len(nn.modules.module._global_forward_hooks),
+            logging.getLogger("transformers").level,
+        )
+
+    before = seen()
+    yield
+    assert seen() == before

@@ -1,0 +1,276 @@
+"""Marks and rounds under a fake clock: a planted cost must be found exactly, and nothing may be left behind."""
+
+import gc
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from bertprof.attribution import Owner
+from bertprof.components import Component
+from bertprof.measure import timing
+from bertprof.measure.anatomy import regions_of
+from bertprof.measure.clocks import EventClock, HostClock
+from bertprof.measure.timing import Marked
+from conftest import FAMILIES, tiny, traces_of
+
+STYLES = ("hooks", "wrappers")
+
+
+class Planted:
+    """A clock that moves only where a cost was planted, by a cost of its own at each place."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+    def plant(self, module: nn.Module, cost_ns: int) -> None:
+        """The module's forward takes so long, beside what runs inside it."""
+        forward = module.forward
+
+        def costly(*args: Any, **kwargs: Any) -> Any:
+            self.now_ns += cost_ns
+            return forward(*args, **kwargs)
+
+        module.forward = costly
+
+
+def marked(model: nn.Module, clock: Planted, style: Any) -> Marked:
+    inputs = {"input_ids": torch.ones(1, 8, dtype=torch.long)}
+    return Marked(model, inputs, regions_of(model), HostClock(clock), style)
+
+
+PLANTS = {
+    "bert": {
+        "embeddings": (None, Component.EMBEDDING),
+        "encoder.layer.1.attention.self": (1, Component.SOFTMAX_ATTENTION),
+        "encoder.layer.1.attention.self.key": (1, Component.ATTENTION_LINEAR_IN),
+        "encoder.layer.2.attention.output.dense": (2, Component.ATTENTION_LINEAR_OUT),
+        "encoder.layer.2.attention.output.LayerNorm": (2, Component.ADD_NORM),
+        "encoder.layer.0.intermediate.intermediate_act_fn": (0, Component.FFN),
+        "encoder.layer.0.output.dense": (0, Component.FFN),
+        "encoder.layer.0": (0, Component.OTHER),
+        "pooler.dense": (None, Component.HEAD),
+    },
+    "distilbert": {
+        "transformer.layer.2": (2, Component.ADD_NORM),
+        "transformer.layer.2.attention": (2, Component.SOFTMAX_ATTENTION),
+        "transformer.layer.2.attention.q_lin": (2, Component.ATTENTION_LINEAR_IN),
+        "transformer.layer.2.attention.out_lin": (2, Component.ATTENTION_LINEAR_OUT),
+        "transformer.layer.2.ffn.activation": (2, Component.FFN),
+        "transformer.layer.2.output_layer_norm": (2, Component.ADD_NORM),
+    },
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("family", PLANTS)
+def test_planted_costs_are_found_exactly(family: str, style: str):
+    clock, model = Planted(), tiny(family)
+    subject = marked(model, clock, style)
+    expected: dict[tuple[int | None, Component], int] = {}
+    modules = dict(model.named_modules())
+    for i, (path, key) in enumerate(PLANTS[family].items()):
+        clock.plant(modules[path], 10**i)  # every digit of a sum tells one place
+        expected[key] = expected.get(key, 0) + 10**i
+    with subject.marks(), torch.inference_mode():
+        tape = subject.run_marked()
+    found: dict[tuple[int | None, Component], int] = {}
+    for owner, nanoseconds in subject.attribute(tape).items():
+        key = (owner.unit, owner.component)
+        found[key] = found.get(key, 0) + nanoseconds
+    assert {key: cost for key, cost in found.items() if cost} == expected
+    assert tape.total_ns == sum(expected.values())
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_albert_shares_one_module_and_its_residual_sum_is_add_norm(style: str):
+    clock, model = Planted(), tiny("albert")
+    subject = marked(model, clock, style)
+    layer = model.encoder.albert_layer_groups[0].albert_layers[0]
+    clock.plant(layer.attention, 1)  # before the projections: softmax attention
+    clock.plant(layer.attention.output_dropout, 10)  # behind the output projection
+    clock.plant(layer.activation, 100)
+    clock.plant(layer.full_layer_layer_norm, 1000)
+    with subject.marks(), torch.inference_mode():
+        found = subject.attribute(subject.run_marked())
+    path = "encoder.albert_layer_groups.0.albert_layers.0"
+    for unit in range(3):
+        assert found[Owner(unit, Component.SOFTMAX_ATTENTION, f"{path}.attention")] == 1
+        assert found[Owner(unit, Component.ADD_NORM, f"{path}.attention")] == 10
+        assert found[Owner(unit, Component.FFN, f"{path}.activation")] == 100
+        assert found[Owner(unit, Component.ADD_NORM, f"{path}.full_layer_layer_norm")] == 1000
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_marks_are_the_same_in_both_styles_and_leave_nothing(family: str, style: str, untouched: Any):
+    model = untouched(tiny(family))
+    with torch.inference_mode():
+        before = model(torch.ones(1, 8, dtype=torch.long))[0]
+        subject = marked(model, Planted(), style)
+        with subject.marks():
+            codes = subject.run_marked().codes
+        after = model(torch.ones(1, 8, dtype=torch.long))[0]
+    assert torch.equal(before, after)
+    other = marked(model, Planted(), STYLES[1 - STYLES.index(style)])
+    with other.marks(), torch.inference_mode():
+        assert other.run_marked().codes == codes
+    # Every boundary that is entered is left.
+    assert sorted(c // 2 for c in codes if c % 2 == 0) == sorted(c // 2 for c in codes if c % 2)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_an_exception_in_the_forward_leaves_nothing(style: str, untouched: Any):
+    model = tiny("bert")
+
+    def fail(*args: Any) -> None:
+        raise RuntimeError("planted")
+
+    model.encoder.layer[1].intermediate.intermediate_act_fn.register_forward_pre_hook(fail)
+    untouched(model)
+    subject = marked(model, Planted(), style)
+    with pytest.raises(RuntimeError, match="planted"), subject.marks():
+        subject.run_marked()
+    # The boundaries were left on the way out, so that the tape still reads.
+    tape = subject.clock.stop()
+    assert subject.attribute(tape)
+
+
+def test_a_forward_that_the_user_patched_is_put_back():
+    model = tiny("bert")
+    own = model.encoder.layer[0].forward
+    model.encoder.layer[0].forward = own
+    before = traces_of(model)
+    subject = marked(model, Planted(), "wrappers")
+    with subject.marks(), torch.inference_mode():
+        subject.run_marked()
+    assert traces_of(model) == before
+    assert vars(model.encoder.layer[0])["forward"] is own
+
+
+def rounds(style_ms: float, *, min_time_s: float, tick_s: float) -> tuple[list[timing.Series], list[float]]:
+    """Samples a tiny model whose forward takes `style_ms` by the fake clock; `tick_s` pass by the stopwatch a look."""
+    clock, model = Planted(), tiny("bert")
+    clock.plant(model.pooler, round(style_ms * 1e6))
+    told: list[float] = []
+    stopwatch = iter(i * tick_s for i in range(10**6))
+    series = timing.sample(
+        [marked(model, clock, "hooks")], min_time_s=min_time_s, progress=told.append, now=lambda: next(stopwatch)
+    )
+    return series, told
+
+
+@pytest.mark.parametrize(("latency_ms", "style"), [(1.0, "wrappers"), (249.9, "wrappers"), (250.0, "hooks")])
+def test_the_way_to_mark_goes_by_latency(latency_ms: float, style: str):
+    (series,), _ = rounds(latency_ms, min_time_s=0, tick_s=1)
+    assert series.style == style
+
+
+def test_rounds_go_on_for_the_least_time_and_at_least_ten():
+    (series,), told = rounds(1.0, min_time_s=0, tick_s=1)
+    assert len(series.bare_ns) == len(series.totals_ns) == timing.FEWEST_ROUNDS
+    (series,), told = rounds(1.0, min_time_s=30, tick_s=1)
+    assert len(series.bare_ns) == 30  # the series is constant: known as soon as the time has passed
+    assert told == sorted(told)
+    assert 0 <= told[0] <= told[-1] <= 1
+
+
+def test_a_noisy_series_goes_on_three_times_as_long(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(timing, "_is_known", lambda series: False)
+    (series,), _ = rounds(1.0, min_time_s=30, tick_s=1)
+    assert len(series.bare_ns) == 90
+
+
+def test_in_every_round_the_parts_sum_to_the_whole():
+    clock, model = Planted(), tiny("bert")
+    for i, module in enumerate(model.modules()):
+        if not isinstance(module, nn.ModuleList):
+            clock.plant(module, 1 + i * i)
+    (series,) = timing.sample([marked(model, clock, "hooks")], min_time_s=0)
+    assert len(series.totals_ns) == 10
+    for i, total in enumerate(series.totals_ns):
+        assert sum(samples[i] for samples in series.owned_ns.values()) == total == series.bare_ns[i] > 0
+
+
+def test_several_models_are_interleaved_round_by_round():
+    order: list[str] = []
+
+    class Noting(HostClock):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.label = name
+
+        def start(self) -> None:
+            order.append(self.label)
+            super().start()
+
+    subjects = []
+    for name in ("a", "b"):
+        model = tiny("bert")
+        inputs = {"input_ids": torch.ones(1, 8, dtype=torch.long)}
+        subjects.append(Marked(model, inputs, regions_of(model), Noting(name)))
+    series = timing.sample(subjects, min_time_s=0)
+    assert [len(s.bare_ns) for s in series] == [10, 10]
+    sampled = order[-40:]  # two forwards of each model in each of ten rounds
+    assert sampled == ["a", "a", "b", "b"] * 10
+
+
+def test_an_owner_that_comes_late_has_zeros_before():
+    series = timing.Series("hooks")
+    tape = timing.Tape([], [5])
+    early, late = Owner(0, Component.FFN, "a"), Owner(0, Component.OTHER, "b")
+    series.add(tape, tape, {early: 5})
+    series.add(tape, tape, {late: 5})
+    assert series.owned_ns == {early: [5, 0], late: [0, 5]}
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_collection_and_inference_mode_come_back(collecting: bool):
+    was = gc.isenabled()
+    try:
+        (gc.enable if collecting else gc.disable)()
+        seen = []
+        with suppress(RuntimeError), timing._undisturbed():
+            seen.append((gc.isenabled(), torch.is_inference_mode_enabled()))
+            raise RuntimeError("planted")
+        assert seen == [(False, True)]
+        assert gc.isenabled() == collecting
+    finally:
+        (gc.enable if was else gc.disable)()
+
+
+def test_threads_are_set_told_and_restored():
+    before = torch.get_num_threads()
+    with timing.threads(1) as number:
+        assert number == torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+    with timing.threads(None) as number:
+        assert number == before
+
+
+def test_events_are_made_before_the_first_instrumented_forward():
+    from test_clocks import FakeDevice
+
+    device, model = FakeDevice(), tiny("bert")
+    clock = device.clock()
+    inputs = {"input_ids": torch.ones(1, 8, dtype=torch.long)}
+    subject = Marked(model, inputs, regions_of(model), clock)
+    forward: Callable[..., Any] = model.pooler.forward
+
+    def launching(*args: Any) -> Any:
+        device.launch(2.0)
+        return forward(*args)
+
+    model.pooler.forward = launching
+    assert isinstance(clock, EventClock)
+    (series,) = timing.sample([subject], min_time_s=0)
+    # A mark for each crossing of the boundaries, and the two ends.
+    assert device.events_made == len(subject.crossings) + 2
+    head = next(samples for owner, samples in series.owned_ns.items() if owner.component is Component.HEAD)
+    assert head == [2_010_000] * 10  # 2 ms of kernel and the 0.01 ms gap before its launch

@@ -1,0 +1,109 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bertprof
+from bertprof.components import Component
+from bertprof.record import Breakdown
+from bertprof.survey import claims
+from test_record import cost, made
+
+REAL = Path(__file__).parents[1] / "data" / "bert-base-uncased.json"
+
+FIELDS: dict[Component, dict[str, int]] = {
+    Component.EMBEDDING: {"parameters": 30, "parameter_bytes": 120, "flops": 1},
+    Component.ATTENTION_LINEAR_IN: {"parameters": 30, "parameter_bytes": 120, "macs": 30, "flops": 60},
+    Component.SOFTMAX_ATTENTION: {"macs": 2, "flops": 5},
+    Component.ATTENTION_LINEAR_OUT: {"parameters": 10, "parameter_bytes": 40, "macs": 10, "flops": 20},
+    Component.FFN: {"parameters": 80, "parameter_bytes": 320, "macs": 80, "flops": 160},
+}
+TIMES = {
+    Component.EMBEDDING: 1.0,
+    Component.ATTENTION_LINEAR_IN: 25.0,
+    Component.SOFTMAX_ATTENTION: 10.0,
+    Component.ATTENTION_LINEAR_OUT: 9.0,
+    Component.FFN: 55.0,
+}
+
+
+def example(counts: dict[Component, Any] | None = None, times: dict[Component, Any] | None = None) -> Breakdown:
+    """A record in which every claim on counts and times holds, with changes. A list of times is one a repeat."""
+    fields = {**FIELDS, **(counts or {})}
+    samples = {c: t if isinstance(t, list) else [t] * 12 for c, t in {**TIMES, **(times or {})}.items()}
+    costs = [cost(c, None, samples[c], **fields[c]) for c in FIELDS]
+    return made(costs, instrumented=[sum(s[i] for s in samples.values()) for i in range(12)])
+
+
+def answers(breakdown: Breakdown) -> dict[str, str]:
+    return {verdict.claim.id: verdict.answer for verdict in claims.check(breakdown)}
+
+
+def test_all_hold_for_bert_base_as_it_was_measured():
+    verdicts = claims.check(bertprof.load(REAL))
+    assert {verdict.claim.id: verdict.answer for verdict in verdicts} == {
+        "ffn-memory": "yes",
+        "ffn-flops": "yes",
+        "word-table": "yes",
+        "embedding-macs": "yes",
+        "attention-weightless": "yes",
+        "linear-before-after": "yes",
+        "attention-dearer": "yes",
+        "embedding-time": "yes",
+        "ffn-bottleneck": "yes",
+    }
+    measured = {verdict.claim.id: verdict.measured for verdict in verdicts}
+    # 30,522 · 768 of 109,482,240
+    assert measured["word-table"] == "23,440,896 of 109,482,240 parameters: 21.4 %"
+    assert measured["linear-before-after"] == "3.00 × the parameters, 3.00 × the MACs"
+
+
+def test_without_time_the_claims_on_time_are_not_judged():
+    breakdown = bertprof.load(REAL)
+    breakdown.instrumented_ms = breakdown.end_to_end_ms = None
+    for each in breakdown.costs:
+        each.time_ms = None
+    found = answers(breakdown)
+    assert [name for name, answer in found.items() if answer == "not measured"] == [
+        "attention-dearer",
+        "embedding-time",
+        "ffn-bottleneck",
+    ]
+
+
+FFN_SMALL = {Component.FFN: {"parameters": 20, "parameter_bytes": 80, "macs": 20, "flops": 40}}
+
+
+@pytest.mark.parametrize(
+    ("counts", "times", "claim", "answer"),
+    [
+        ({}, {}, "ffn-memory", "yes"),
+        (FFN_SMALL, {}, "ffn-memory", "no"),
+        (FFN_SMALL, {}, "ffn-flops", "no"),
+        ({Component.EMBEDDING: {"macs": 1}}, {}, "embedding-macs", "no"),
+        ({Component.SOFTMAX_ATTENTION: {"parameters": 1, "flops": 5}}, {}, "attention-weightless", "no"),
+        ({Component.SOFTMAX_ATTENTION: {}}, {}, "attention-weightless", "no"),
+        ({Component.ATTENTION_LINEAR_OUT: {"parameters": 15, "macs": 10}}, {}, "linear-before-after", "no"),
+        ({Component.ATTENTION_LINEAR_OUT: {}}, {}, "linear-before-after", "no"),
+        ({}, {Component.SOFTMAX_ATTENTION: 0.5}, "attention-dearer", "no"),
+        ({}, {Component.SOFTMAX_ATTENTION: [0.0, 5.0] * 6}, "attention-dearer", "undecided"),
+        ({}, {Component.EMBEDDING: 0.0}, "embedding-time", "no"),
+        ({}, {Component.EMBEDDING: 20.0}, "embedding-time", "no"),
+        ({}, {Component.EMBEDDING: [0.0, 18.0] * 6}, "embedding-time", "undecided"),
+        ({}, {Component.FFN: 8.0}, "ffn-bottleneck", "no"),
+        ({}, {Component.FFN: [0.0, 50.0] * 6}, "ffn-bottleneck", "undecided"),
+    ],
+)
+def test_a_claim_that_does_not_hold_is_shown_as_such(
+    counts: dict[Component, Any], times: dict[Component, Any], claim: str, answer: str
+):
+    assert answers(example(counts, times))[claim] == answer
+
+
+def test_a_record_without_modules_leaves_the_word_table_open():
+    assert answers(example())["word-table"] == "undecided"
+
+
+def test_claims_are_distinct_and_name_their_section():
+    assert len({claim.id for claim in claims.CLAIMS}) == len(claims.CLAIMS) == 9
+    assert {claim.section for claim in claims.CLAIMS} == {"2", "3.4"}

@@ -1,0 +1,249 @@
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bertprof
+from bertprof import record
+from bertprof.components import Component
+from bertprof.errors import RecordError
+from bertprof.record import Breakdown, Caveat, Cost, Host, Operator, Workload
+from bertprof.sampling import Estimate
+
+REAL = Path(__file__).parent / "data" / "bert-base-uncased.json"
+
+
+def made(costs: list[Cost], instrumented: list[float] | None = None, bare: list[float] | None = None) -> Breakdown:
+    """A small record by hand."""
+    return Breakdown(
+        bertprof_version="0.1.0",
+        created="2026-11-22T00:00:00+00:00",
+        workload=Workload(
+            model="m",
+            config_sha256="0",
+            batch_size=2,
+            sequence_length=8,
+            dtype="float32",
+            attention="sdpa",
+            device="cpu",
+            clock="host" if instrumented else None,
+            marks="hooks" if instrumented else None,
+            threads=1 if instrumented else None,
+            weights="random" if instrumented else None,
+        ),
+        host=Host(cpu="c", cores=1, os="o", python="3", torch="2", transformers="5", fvcore="0"),
+        costs=costs,
+        instrumented_ms=instrumented,
+        end_to_end_ms=bare if bare is not None else instrumented,
+    )
+
+
+def cost(component: Component, unit: int | None = None, time_ms: list[float] | None = None, **counts: int) -> Cost:
+    fields = {"parameters": 0, "parameter_bytes": 0, "macs": 0, "flops": 0, **counts}
+    return Cost(unit=unit, component=component, time_ms=time_ms, **fields)
+
+
+def test_a_real_record_comes_back_as_it_was(tmp_path: Path):
+    breakdown = bertprof.load(REAL)
+    breakdown.save(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == REAL.read_bytes()
+    assert bertprof.load(tmp_path / "again.json") == breakdown
+
+
+def test_a_real_record_is_that_of_bert_base():
+    breakdown = bertprof.load(REAL)
+    assert breakdown.total("parameters") == 109_482_240
+    assert breakdown.total("parameter_bytes") == 4 * 109_482_240
+    assert breakdown.total("macs") == 11_174_215_680
+    assert breakdown.units == 12
+    parameters = {str(c): sum(x.parameters for x in breakdown.of(c)) for c in Component if breakdown.of(c)}
+    assert parameters == {
+        "embedding": 23_835_648,
+        "attention-linear-in": 21_261_312,
+        "softmax-attention": 0,
+        "attention-linear-out": 7_087_104,
+        "ffn": 56_669_184,
+        "add-norm": 38_400,
+        "head": 590_592,
+        "other": 0,
+    }
+    assert breakdown.modules is not None
+    assert sum(m.parameters for m in breakdown.modules) == breakdown.total("parameters")
+    assert sum(m.macs for m in breakdown.modules) == breakdown.total("macs")
+    assert sum(m.flops for m in breakdown.modules) == breakdown.total("flops")
+    assert breakdown.total("flops") == sum(o.flops for c in breakdown.costs for o in c.operators.values())
+
+
+def test_in_a_real_record_every_repeat_closes():
+    breakdown = bertprof.load(REAL)
+    assert breakdown.instrumented_ms is not None
+    assert breakdown.end_to_end_ms is not None
+    assert 10 <= len(breakdown.instrumented_ms) == len(breakdown.end_to_end_ms) <= 100
+    for i, total in enumerate(breakdown.instrumented_ms):
+        assert sum(c.time_ms[i] for c in breakdown.costs if c.time_ms is not None) == pytest.approx(total, abs=1e-9)
+
+
+def test_shares_and_times_are_derived_and_add_up():
+    ffn = cost(Component.FFN, 0, [6.0, 12.0])
+    head = cost(Component.HEAD, None, [2.0, 4.0])
+    breakdown = made([head, ffn], instrumented=[8.0, 16.0], bare=[7.0, 15.0])
+    assert breakdown.time_share([ffn]) == pytest.approx((0.75, 0.75, 0.75))
+    # median of 8 and 16 is 12: 0.75 · 12 and 0.25 · 12
+    time = breakdown.time_of([ffn])
+    assert time is not None
+    assert time.value == pytest.approx(9.0)
+    rest = breakdown.time_of([head])
+    assert rest is not None
+    assert time.value + rest.value == pytest.approx(12.0)
+    assert breakdown.end_to_end_time_ms == Estimate(11.0, 7.0, 15.0)
+    assert breakdown.residual == pytest.approx(12 / 11 - 1)
+    # 8/7 and 16/15, paired
+    assert breakdown.overhead == pytest.approx(((8 / 7 + 16 / 15) / 2, 16 / 15, 8 / 7))
+    assert breakdown.time_share([]) == pytest.approx((0, 0, 0))
+
+
+def test_without_time_nothing_is_made_up():
+    breakdown = made([cost(Component.FFN, 0, parameters=3)])
+    assert not breakdown.timed
+    assert breakdown.time_share(breakdown.costs) is None
+    assert breakdown.time_of(breakdown.costs) is None
+    assert breakdown.overhead is None
+    assert breakdown.residual is None
+
+
+COUNTS = st.integers(0, 10**15)
+TEXT = st.text(max_size=20)
+
+
+@st.composite
+def breakdowns(draw: st.DrawFn) -> Breakdown:
+    """Any valid record."""
+    repeats = draw(st.none() | st.integers(1, 5))
+    times = st.lists(st.floats(0, 1e6), min_size=repeats or 0, max_size=repeats or 0)
+    totals = st.lists(st.floats(1e-3, 1e6), min_size=repeats or 0, max_size=repeats or 0)
+    costs = [
+        Cost(
+            unit=draw(st.none() | st.integers(0, 100)),
+            component=draw(st.sampled_from(Component)),
+            parameters=draw(COUNTS),
+            parameter_bytes=draw(COUNTS),
+            macs=draw(COUNTS),
+            flops=draw(COUNTS),
+            operators=draw(
+                st.dictionaries(TEXT, st.builds(Operator, calls=COUNTS, macs=COUNTS, flops=COUNTS), max_size=2)
+            ),
+            time_ms=None if repeats is None else draw(times),
+        )
+        for _ in range(draw(st.integers(0, 4)))
+    ]
+    breakdown = made(
+        costs,
+        instrumented=None if repeats is None else draw(totals),
+        bare=None if repeats is None else draw(totals),
+    )
+    breakdown.label = draw(st.none() | TEXT)
+    breakdown.caveats = draw(st.lists(st.builds(Caveat, code=TEXT, text=TEXT), max_size=2))
+    return breakdown
+
+
+@given(breakdowns())
+def test_any_record_comes_back_as_it_was(breakdown: Breakdown):
+    assert record.decode(record.encode(breakdown), "x") == breakdown
+
+
+def test_each_cost_stands_on_a_line_of_its_own():
+    lines = REAL.read_text().splitlines()
+    assert sum(line.startswith('  {"unit":') for line in lines) == len(bertprof.load(REAL).costs)
+
+
+def changed(**changes: Any) -> bytes:
+    """The real record with some fields replaced: a path of keys joined by `__` → value, DELETE to remove it."""
+    data = json.loads(REAL.read_text())
+    for path, value in changes.items():
+        *parents, last = [int(k) if k.isdecimal() else k for k in path.split("__")]
+        place = data
+        for key in parents:
+            place = place[key]
+        if value is DELETE:
+            del place[last]
+        else:
+            place[last] = value
+    return json.dumps(data).encode()
+
+
+DELETE = object()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"costs__0__macs": DELETE}, r"missing required field `macs` - at `\$.costs\[0\]`"),
+        ({"costs__1__flops": "many"}, r"Expected `int`, got `str` - at `\$.costs\[1\].flops`"),
+        ({"costs__1__component": "engine"}, r"Invalid enum value 'engine' - at `\$.costs\[1\].component`"),
+        ({"costs__1__parameters": -1}, r"`int` >= 0 - at `\$.costs\[1\].parameters`"),
+        ({"workload": DELETE}, "missing required field `workload`"),
+        ({"workload__batch_size": 0}, r">= 1 - at `\$.workload.batch_size`"),
+        ({"schema": "something.else"}, 'no "schema": "bertprof.breakdown"'),
+        ({"schema_version": "2.3"}, "record version 2.3; this bertprof reads up to 1.0"),
+        ({"schema_version": 1}, "no usable schema_version"),
+        ({"schema_version": "x"}, "no usable schema_version"),
+        ({"end_to_end_ms": None}, r"null where instrumented_ms has \d+ - at `\$.end_to_end_ms`"),
+        ({"costs__2__time_ms": [1.0]}, r"1 samples where instrumented_ms has \d+ - at `\$.costs\[2\].time_ms`"),
+        ({"instrumented_ms": None, "end_to_end_ms": None}, r"instrumented_ms is null - at `\$.costs\[0\].time_ms`"),
+        ({"end_to_end_ms__3": 0}, r"more than 0 ms - at `\$.end_to_end_ms`"),
+    ],
+)
+def test_an_invalid_record_is_refused_with_the_path_of_the_field(changes: dict[str, Any], message: str):
+    with pytest.raises(RecordError, match=message) as caught:
+        record.decode(changed(**changes), "b.json")
+    assert "b.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_fields_of_a_newer_minor_version_are_tolerated():
+    newer = changed(schema_version="1.7", weather="fine", costs__0__colour="blue")
+    assert record.decode(newer, "b.json").total("parameters") == 109_482_240
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"schema": 1}'])
+def test_what_is_no_record_at_all(content: bytes):
+    with pytest.raises(RecordError, match=r"b\.json is not a record"):
+        record.decode(content, "b.json")
+
+
+def test_a_record_cut_short_anywhere():
+    content = REAL.read_bytes()
+    for length in range(0, len(content) - 2, 997):
+        with pytest.raises(RecordError):
+            record.decode(content[:length], "b.json")
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32))
+def test_no_mutation_of_a_record_gives_anything_but_a_record_or_one_line(seed: int):
+    generator = random.Random(seed)
+    data = json.loads(REAL.read_text())
+    place: Any = data
+    while True:
+        key = generator.choice(list(place)) if isinstance(place, dict) else generator.randrange(len(place))
+        if not (isinstance(place[key], dict | list) and place[key] and generator.random() < 0.8):
+            break
+        place = place[key]
+    place[key] = generator.choice([None, -1, 0, 10**30, "", "x", [], {}, True, 1.5, "1.0", [1], {"a": 1}])
+    try:
+        breakdown = record.decode(json.dumps(data).encode(), "b.json")
+    except RecordError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+    else:
+        assert breakdown.text()
+
+
+def test_missing_files_and_folders(tmp_path: Path):
+    with pytest.raises(RecordError, match=r"cannot read .*No such file"):
+        bertprof.load(tmp_path / "none.json")
+    with pytest.raises(RecordError, match="cannot read"):
+        bertprof.load(tmp_path)
