@@ -89,11 +89,6 @@ survey = typer.Typer(
 app.add_typer(survey, name="survey")
 
 
-def main() -> None:
-    """The entry point of the `bertprof` command."""
-    app()
-
-
 def _version(asked: bool) -> None:
     if asked:
         typer.echo(f"bertprof {bertprof.__version__}")

@@ -17,7 +17,7 @@ from bertprof.errors import ConfigurationError, UnknownModelError, UsageError
 HUB_DEADLINE_S = 3.5
 """How long the hub may take. An unknown name must be answered within 5 s, imports included."""
 
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 class Configuration(NamedTuple):

@@ -55,6 +55,11 @@ def change(ratio: float) -> str:
     return f"{100 * (ratio - 1):+.1f} %"
 
 
+def plain(text: str) -> str:
+    """Text from a record without control characters, which a terminal would obey."""
+    return "".join(c if c.isprintable() else "�" for c in text)
+
+
 def seconds(value: str) -> float:
     """Reads a duration: 2s, 500ms, 1.5, 2m.
 

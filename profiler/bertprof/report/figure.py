@@ -2,6 +2,7 @@
 
 import io
 import logging
+import warnings
 from typing import Any, Literal
 
 from matplotlib import rc_context
@@ -100,7 +101,8 @@ def _time(row: Row) -> tuple[float, float, tuple[float, float]]:
 
 
 def _wrapped(breakdown: Breakdown) -> str:
-    name = breakdown.name if len(breakdown.name) <= 90 else f"{breakdown.name[:87]}..."
+    name = rows.title(breakdown)
+    name = name if len(name) <= 90 else f"{name[:87]}..."
     # A dollar sign would open a formula.
     return f"{name}: sums over all encoder units\n{rows.workload_line(breakdown)}".replace("$", r"\$")
 
@@ -130,7 +132,7 @@ def _panel(
             va="bottom",
             fontsize=7,
         )
-    axes.set_xticks(range(len(bars)), [tick for tick, *_ in bars], fontsize=7)
+    axes.set_xticks(range(len(bars)), [tick for tick, *_ in bars], fontsize=6.5)
     axes.set_ylim(0, tallest * 1.24)
     axes.margins(x=0.02)
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.4g}" if tallest < 10 else "{x:,.0f}"))
@@ -154,6 +156,7 @@ def render(breakdown: Breakdown, suffix: Literal["png", "svg"]) -> bytes:
 def _saved(figure: Figure, suffix: str) -> bytes:
     stream = io.BytesIO()
     metadata: dict[str, Any] = {"Software": None} if suffix == "png" else {"Date": None, "Creator": "bertprof"}
-    with rc_context(_STYLE):
+    with rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font does not have
         figure.savefig(stream, format=suffix, dpi=200, metadata=metadata)
     return stream.getvalue()

@@ -25,7 +25,7 @@ def render(breakdown: Breakdown, by: str = "component") -> str:
         by: the view; see `bertprof.report.rows.table`.
     """
     lines = [
-        f"## {escape(breakdown.name)}",
+        f"## {escape(rows.title(breakdown))}",
         "",
         f"{rows.headline(breakdown)}",
         "",
@@ -35,7 +35,7 @@ def render(breakdown: Breakdown, by: str = "component") -> str:
         *_table(breakdown, by),
         "",
         *(f"{line}  " for line in rows.timing_lines(breakdown)),
-        *(f"- **caveat**: {escape(caveat.text)}" for caveat in breakdown.caveats),
+        *(f"- **caveat**: {escape(caveat)}" for caveat in rows.caveat_lines(breakdown)),
     ]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -42,6 +42,8 @@ def _rendered(template: str, breakdown: Breakdown, by: str, claims: Sequence[Ver
     environment.globals.update(milliseconds=formatting.milliseconds, plus_minus=formatting.plus_minus)
     return environment.get_template(template).render(
         breakdown=breakdown,
+        title=rows.title(breakdown),
+        caveats=rows.caveat_lines(breakdown),
         by=by,
         table=rows.table(breakdown, by),
         total=rows.total(breakdown),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from bertprof import formatting
 from bertprof.components import GROUPS, Component
 from bertprof.errors import UsageError
 from bertprof.record import Breakdown, Cost
@@ -134,9 +135,21 @@ def _share(part: int, whole: int) -> float:
 # Lines that every report has beside its table.
 
 
+def title(breakdown: Breakdown) -> str:
+    """What to call the breakdown."""
+    return formatting.plain(breakdown.name)
+
+
+def caveat_lines(breakdown: Breakdown) -> list[str]:
+    """The caveats, one line each."""
+    return [formatting.plain(" ".join(caveat.text.split())) for caveat in breakdown.caveats]
+
+
 def headline(breakdown: Breakdown) -> str:
     """The answer in a sentence, from the record alone."""
     rows = table(breakdown, "component")
+    if not rows:
+        return "The record is empty."
     flops = max(rows, key=lambda row: row.flops_share)
     share = next((row for row in rows if row.label == "softmax-attention"), None)
     timed = [row for row in rows if row.time_share is not None]
@@ -167,20 +180,18 @@ def workload_line(breakdown: Breakdown) -> str:
         parts.append(f"{w.threads} thread{'s' if w.threads > 1 else ''}")
     if w.weights is not None:
         parts.append({"random": "random weights", "checkpoint": "checkpoint", "module": "live module"}[w.weights])
-    return ", ".join(parts)
+    return formatting.plain(", ".join(parts))
 
 
 def host_line(breakdown: Breakdown) -> str:
     """The machine and the versions, in one line."""
     h = breakdown.host
     machine = h.gpu if breakdown.workload.device.startswith("cuda") and h.gpu else f"{h.cpu}, {h.cores} cores"
-    return f"{machine}; torch {h.torch}, transformers {h.transformers}, Python {h.python}"
+    return formatting.plain(f"{machine}; torch {h.torch}, transformers {h.transformers}, Python {h.python}")
 
 
 def timing_lines(breakdown: Breakdown) -> list[str]:
     """How the time was measured and how far it can be trusted; empty where there is none."""
-    from bertprof import formatting
-
     end_to_end, overhead, residual = breakdown.end_to_end_time_ms, breakdown.overhead, breakdown.residual
     if end_to_end is None or overhead is None or residual is None or breakdown.end_to_end_ms is None:
         return []

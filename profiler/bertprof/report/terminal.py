@@ -29,14 +29,14 @@ def render(breakdown: Breakdown, by: str = "component", width: int = 100, color:
         color: write ANSI colours.
     """
     console, stream = _console(width, color)
-    console.print(Text.assemble((plain(breakdown.name), "bold"), "  ", rows.workload_line(breakdown)))
+    console.print(Text.assemble((rows.title(breakdown), "bold"), "  ", rows.workload_line(breakdown)))
     console.print(Text(rows.host_line(breakdown), style="dim"))
     console.print(_table(breakdown, by, width))
     console.print(Text(rows.headline(breakdown)))
     for line in rows.timing_lines(breakdown):
         console.print(Text(line, style="dim"))
-    for caveat in breakdown.caveats:
-        console.print(Text(f"caveat: {plain(caveat.text)}", style="yellow"))
+    for caveat in rows.caveat_lines(breakdown):
+        console.print(Text(f"caveat: {caveat}", style="yellow"))
     return stream.getvalue()
 
 
@@ -47,11 +47,6 @@ def _console(width: int, color: bool) -> tuple[Console, io.StringIO]:
         file=stream, width=width, force_terminal=color, no_color=not color, highlight=False, markup=False, emoji=False
     )
     return console, stream
-
-
-def plain(text: str) -> str:
-    """Text from a record without control characters, which a terminal would obey."""
-    return "".join(c if c.isprintable() else "�" for c in text)
 
 
 def _table(breakdown: Breakdown, by: str, width: int) -> Table:
@@ -70,7 +65,7 @@ def _table(breakdown: Breakdown, by: str, width: int) -> Table:
         )
     for row in rows.table(breakdown, by):
         label = _in_tree(row.label) if by == "module" else row.label
-        table.add_row(Text(plain(label)), *(cell(row, field) for _, field in columns))
+        table.add_row(Text(formatting.plain(label)), *(cell(row, field) for _, field in columns))
     return table
 
 

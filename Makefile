@@ -1,0 +1,47 @@
+# Set-up, checks and results. `make run` and `make test` need Python 3.11 or newer, pip and make, and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+MODEL ?= bert-base-uncased
+
+.PHONY: run test check lint types unit bench reports clean
+
+run: .venv/installed  ## break BERT-base down on whatever device there is; the report goes to reports/local/
+	$(BIN)/bertprof breakdown $(MODEL) -o reports/local/breakdown.json -o reports/local/breakdown.png -o reports/local/breakdown.html
+
+test: lint types .venv/installed-dev  ## everything that CI runs
+	$(BIN)/python -m pytest -n auto -m "not bench"
+
+check: lint types unit  ## the fast part of it
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed-dev
+	$(BIN)/mypy
+
+unit: .venv/installed-dev
+	$(BIN)/python -m pytest -n auto -m "not bench and not slow"
+
+bench: .venv/installed-dev  ## speed and overhead, as ratios, on a quiet machine; writes reports/benchmarks.md
+	$(BIN)/python -m pytest -m bench tests/benchmarks -s
+
+reports: .venv/installed  ## the published results that need a machine: Figure 2 on this CPU
+	$(BIN)/bertprof survey figure2 --device cpu --min-time 20s \
+	  -o reports/figure2-cpu/figure2.json -o reports/figure2-cpu/figure2.png \
+	  -o reports/figure2-cpu/figure2.html -o reports/figure2-cpu/figure2.md
+
+.venv/bin/python:
+	$(PYTHON) -c "import sys; sys.exit('bertprof needs Python 3.11 or newer; set PYTHON=' if sys.version_info < (3, 11) else 0)"
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist reports/local .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,300 @@
+"""The command line, in process where that is enough and as a process where it matters."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import bertprof
+from bertprof import configuration
+from bertprof.cli import app
+
+REAL = Path(__file__).parent / "data" / "bert-base-uncased.json"
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
+    """Runs a command line in an empty folder, never with a network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(configuration, "HUB_DEADLINE_S", 0.2)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *args, **options: time.sleep(1))
+    return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def failed(result: Result, *parts: str) -> None:
+    """The command failed with exit 2, one line on stderr that holds `parts`, and nothing on stdout."""
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("bertprof: ")
+    for part in parts:
+        assert part in lines[0]
+    assert "Traceback" not in result.stderr
+
+
+def test_breakdown_writes_what_is_asked_for(run: Any, folder: Any, tmp_path: Path):
+    suffixes = ("json", "csv", "md", "html", "png", "svg")
+    outputs = [argument for suffix in suffixes for argument in ("-o", f"out/b.{suffix}")]
+    result = run("breakdown", folder(), "--device", "cpu", "--seq-length", 8, "--min-time", "0s", *outputs)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(f"b.{s}" for s in suffixes)
+    assert result.stderr.splitlines() == [f"wrote out/b.{suffix}" for suffix in suffixes]
+    assert "total" in result.stdout
+    breakdown = bertprof.load(tmp_path / "out" / "b.json")
+    assert breakdown.timed
+    with (tmp_path / "out" / "b.csv").open() as handle:
+        assert len(list(csv.DictReader(handle))) == len(breakdown.costs)
+
+
+def test_breakdown_without_time_is_exact_and_the_same_for_both_attentions(run: Any, tmp_path: Path):
+    for attention in ("sdpa", "eager"):
+        result = run("breakdown", "bert-base-uncased", "--no-time", "--attention", attention, "-o", f"{attention}.json")
+        assert result.exit_code == 0, result.output
+    records = [bertprof.load(tmp_path / f"{attention}.json") for attention in ("sdpa", "eager")]
+    found = [[(str(c.component), c.unit, c.parameters, c.macs, c.flops) for c in b.costs] for b in records]
+    assert found[0] == found[1]
+    assert records[0].total("macs") == 11_174_215_680
+
+
+def test_long_sequences_with_a_longer_table(run: Any, tmp_path: Path):
+    arguments = ("--no-time", "--seq-length", 4096, "--set", "max_position_embeddings=4096", "-o", "b.json")
+    result = run("breakdown", "bert-base-uncased", *arguments)
+    assert result.exit_code == 0, result.output
+    breakdown = bertprof.load(tmp_path / "b.json")
+    # 12 units of 12·H² on each of S tokens and 2·S²·H, and the pooler
+    assert breakdown.total("macs") == 12 * (12 * 768**2 * 4096 + 2 * 4096**2 * 768) + 768**2
+    assert breakdown.total("parameters") == 109_482_240 + (4096 - 512) * 768
+
+
+@pytest.mark.parametrize("by", ["group", "component", "unit", "module"])
+def test_views(by: str, run: Any):
+    result = run("report", REAL, "--by", by)
+    assert result.exit_code == 0
+    first = {"group": "embedding", "component": "embedding", "unit": "unit 0", "module": "(model)"}[by]
+    assert result.stdout.splitlines()[5].strip().startswith(first)
+
+
+def test_json_goes_to_stdout_and_is_the_record(run: Any, folder: Any):
+    result = run("breakdown", folder(), "--no-time", "--seq-length", 8, "--json", "--label", "mine")
+    data = json.loads(result.stdout)
+    assert data["label"] == "mine"
+    assert data["schema"] == "bertprof.breakdown"
+
+
+def test_task_and_options_reach_the_record(run: Any, folder: Any, tmp_path: Path):
+    result = run(
+        *("breakdown", folder(), "--no-time", "--task", "masked-lm", "--batch-size", 3, "--seq-length", 8),
+        *("--dtype", "bfloat16", "--set", "num_hidden_layers=2", "-o", "b.json"),
+    )
+    assert result.exit_code == 0, result.output
+    breakdown = bertprof.load(tmp_path / "b.json")
+    w = breakdown.workload
+    assert (w.task, w.batch_size, w.sequence_length, w.dtype) == ("masked-lm", 3, 8, "bfloat16")
+    assert breakdown.units == 2
+
+
+def test_models_lists_the_catalogue(run: Any):
+    result = run("models")
+    assert result.exit_code == 0
+    (line,) = [line for line in result.stdout.splitlines() if line.split()[:1] == ["bert-base-uncased"]]
+    assert line.split() == ["bert-base-uncased", "bert", "12", "768", "12", "109,482,240"]
+    assert len(json.loads(run("models", "--json").stdout)) == len(bertprof.catalog.entries())
+
+
+def test_survey_figure2_on_a_saved_record(run: Any, tmp_path: Path):
+    outputs = ("-o", "f.md", "-o", "f.html", "-o", "f.png", "-o", "f.json")
+    result = run("survey", "figure2", "--record", REAL, *outputs)
+    assert result.exit_code == 0, result.output
+    assert "FFN is the bottleneck" in result.stdout
+    assert "holds?" in (tmp_path / "f.md").read_text()
+    assert "holds?" in (tmp_path / "f.html").read_text()
+    assert bertprof.load(tmp_path / "f.json") == bertprof.load(REAL)
+
+
+def test_survey_figure2_defaults_to_bert_base_at_256_tokens(run: Any, tmp_path: Path):
+    result = run("survey", "figure2", "--no-time", "-o", "f.json")
+    assert result.exit_code == 0, result.output
+    workload = bertprof.load(tmp_path / "f.json").workload
+    assert (workload.model, workload.sequence_length) == ("bert-base-uncased", 256)
+    assert result.stdout.count("not measured") == 3
+
+
+def test_version_and_help(run: Any):
+    assert run("--version").stdout == f"bertprof {bertprof.__version__}\n"
+    for command in ((), ("breakdown",), ("report",), ("models",), ("survey",), ("survey", "figure2")):
+        result = run(*command, "--help")
+        assert result.exit_code == 0
+        assert "Usage: " in result.stdout
+
+
+BAD_ARGUMENTS: list[tuple[list[Any], list[str]]] = [
+    (["bert-base-uncasd"], ["no known model", "did you mean bert-base-uncased", "`bertprof models`"]),
+    ([""], ["empty"]),
+    (["bert-base-uncased", "--seq-length", "0"], ["--seq-length 0", "at least 1"]),
+    (["bert-base-uncased", "--seq-length", "513"], ["512 positions", "--set max_position_embeddings=513"]),
+    (["roberta-base", "--seq-length", "513"], ["512 positions", "--set max_position_embeddings=515"]),
+    (["bert-base-uncased", "--batch-size", "-3"], ["--batch-size -3", "at least 1"]),
+    (["bert-base-uncased", "--threads", "0"], ["--threads 0"]),
+    (["bert-base-uncased", "--device", "tpu"], ["--device tpu", "auto, cpu, cuda"]),
+    (["bert-base-uncased", "-o", "b.pdf"], ["-o b.pdf", ".json, .html"]),
+    (["bert-base-uncased", "-o", "b"], ["-o b", "no suffix"]),
+    (["bert-base-uncased", "--dtype", "int3"], ["'int3'", "float32"]),
+    (["bert-base-uncased", "--attention", "flash"], ["'flash'", "sdpa, eager"]),
+    (["bert-base-uncased", "--task", "juggling"], ["'juggling'", "masked-lm"]),
+    (["bert-base-uncased", "--min-time", "soon"], ["--min-time soon", "2s"]),
+    (["bert-base-uncased", "--min-time", "-1s"], ["--min-time -1s"]),
+    (["bert-base-uncased", "--min-time", "nan"], ["--min-time nan"]),
+    (["bert-base-uncased", "--set", "hidden_size=banana"], ["hidden_size=banana", "whole number"]),
+    (["bert-base-uncased", "--set", "hidden_sizes=768"], ["hidden_sizes", "did you mean hidden_size?"]),
+    (["bert-base-uncased", "--set", "hidden_size"], ["KEY=VALUE"]),
+    (["bert-base-uncased", "--batch-size", "many"], ["--batch-size"]),
+    (["bert-base-uncased", "--frobnicate"], ["--frobnicate"]),
+    (["bert-base-uncased", "--by", "colour"], ["--by"]),
+    ([], ["model"]),
+    (["./nowhere"], ["neither a folder nor"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "parts"), BAD_ARGUMENTS, ids=lambda value: "-".join(map(str, value))[:40])
+def test_bad_arguments(arguments: list[str], parts: list[str], run: Any, tmp_path: Path):
+    failed(run("breakdown", *arguments), *parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_gpu(run: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    failed(run("breakdown", "bert-base-uncased", "--device", "cuda"), "--device cuda", "use --device cpu")
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (None, ["without config.json"]),
+        ("{", ["config.json", "JSON"]),
+        ('{"model_type": "bert", "hidden_size": -5}', ["hidden_size is -5"]),
+        ('{"model_type": "bert", "auto_map": {"AutoModel": "x.Y"}}', ["asks for code"]),
+        ('{"model_type": "t5"}', ["'t5'", "known families"]),
+    ],
+)
+def test_bad_folders(content: str | None, parts: list[str], run: Any, tmp_path: Path):
+    (tmp_path / "m").mkdir()
+    if content is not None:
+        (tmp_path / "m" / "config.json").write_text(content)
+    failed(run("breakdown", tmp_path / "m"), *parts)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (lambda text: text[: len(text) // 2], ["not a record", "cut short"]),
+        (lambda text: text.replace('"macs":', '"mac":', 1), ["`macs`", "$.costs[0]"]),
+        (lambda text: text.replace('"flops":0', '"flops":"many"', 1), ["Expected `int`", "$.costs["]),
+        (lambda text: text.replace('"1.0"', '"2.0"', 1), ["version 2.0", "upgrade"]),
+    ],
+)
+def test_bad_records(change: Callable[[str], str], parts: list[str], run: Any, tmp_path: Path):
+    (tmp_path / "b.json").write_text(change(REAL.read_text()))
+    failed(run("report", "b.json"), "b.json", *parts)
+    failed(run("survey", "figure2", "--record", "b.json"), "b.json", *parts)
+
+
+def test_an_output_folder_that_is_not_writable_is_told_before_any_work(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bertprof.session, "breakdown", lambda *args, **options: pytest.fail("work was begun"))
+    (tmp_path / "file").write_text("")
+    failed(run("breakdown", "bert-base-uncased", "-o", "file/b.json"), "cannot write file/b.json")
+    if os.geteuid() != 0:  # root may write anywhere
+        (tmp_path / "locked").mkdir(mode=0o500)
+        failed(run("breakdown", "bert-base-uncased", "-o", "locked/b.json"), "cannot write", "Permission denied")
+
+
+def test_an_error_of_ours_that_should_not_be(run: Any, monkeypatch: pytest.MonkeyPatch):
+    def broken(*args: Any, **options: Any) -> None:
+        raise ZeroDivisionError("planted\nin two lines")
+
+    monkeypatch.setattr(bertprof.session, "breakdown", broken)
+    failed(run("breakdown", "bert-base-uncased"), "internal error: ZeroDivisionError: planted in two lines", "--debug")
+    debugged = run("breakdown", "bert-base-uncased", "--debug")
+    assert debugged.exit_code == 2
+    assert "Traceback" in debugged.stderr
+
+
+def test_without_arguments_it_explains_itself(run: Any):
+    result = run()
+    assert result.exit_code == 2
+    assert "Usage: " in result.stderr
+
+
+# As a process --------------------------------------------------------------------------------------------------------
+
+BERTPROF = [sys.executable, "-m", "bertprof"]
+
+
+@pytest.mark.slow
+def test_an_unknown_name_without_any_network_settings_is_answered_without_noise():
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    done = subprocess.run(
+        [*BERTPROF, "breakdown", "bert-base-uncasd"], capture_output=True, text=True, env=environment, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert "did you mean bert-base-uncased" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after_s", [0.1, 0.4, 1.5, 8.0])
+def test_interrupted_whenever_it_ends_with_130_and_no_half_file(after_s: float, tmp_path: Path):
+    process = subprocess.Popen(
+        [*BERTPROF, "breakdown", "bert-base-uncased", "--min-time", "100s", "-o", "b.json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    time.sleep(after_s)
+    process.send_signal(signal.SIGINT)
+    output, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert output == ""
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+HEAVY = ("torch", "transformers", "fvcore", "pandas", "matplotlib", "scipy", "numpy")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [None, ["--help"], ["models"], ["breakdown", "--help"], ["report", str(REAL), "-o", "b.md"], ["report", str(REAL)]],
+    ids=lambda arguments: "import" if arguments is None else " ".join(arguments[:1]),
+)
+def test_reading_is_light(arguments: list[str] | None, tmp_path: Path):
+    call = "import bertprof" if arguments is None else f"from bertprof.cli import app; app({arguments!r})"
+    code = (
+        f"import sys\ntry:\n    {call}\nexcept SystemExit as done:\n    assert not done.code\n"
+        f"print('heavy:', sorted(set({HEAVY!r}) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+def test_public_names_come_when_asked_for():
+    assert set(bertprof.__all__) <= set(dir(bertprof))
+    for name in bertprof.__all__:
+        assert getattr(bertprof, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        bertprof.nonsense  # noqa: B018
