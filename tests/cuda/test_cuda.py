@@ -1,0 +1,75 @@
+"""What only a GPU can prove. The logic of the CUDA clock is tested on a fake device in tests/measure."""
+
+import pytest
+import torch
+
+import bertprof
+from bertprof.components import Component
+from bertprof.measure.anatomy import regions_of
+from bertprof.measure.clocks import EventClock
+from bertprof.measure.timing import Marked
+from conftest import FAMILIES, tiny
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA GPU"),
+]
+
+
+@pytest.fixture(scope="module")
+def bert_base() -> bertprof.Breakdown:
+    return bertprof.breakdown("bert-base-uncased", device="cuda")
+
+
+def test_bert_base_closes_in_every_repeat(bert_base: bertprof.Breakdown):
+    assert bert_base.workload.clock == "events"
+    assert bert_base.instrumented_ms is not None
+    for i, total in enumerate(bert_base.instrumented_ms):
+        assert sum(c.time_ms[i] for c in bert_base.costs if c.time_ms) == pytest.approx(total, abs=1e-9)
+    assert bert_base.total("macs") == 11_174_215_680
+    assert bert_base.host.gpu is not None
+    assert bert_base.peak_memory_bytes is not None
+    assert bert_base.peak_memory_bytes > bert_base.total("parameter_bytes")
+
+
+def test_softmax_attention_is_dearer_than_in_theory(bert_base: bertprof.Breakdown):
+    share = bert_base.time_share(bert_base.of(Component.SOFTMAX_ATTENTION))
+    flops = sum(c.flops for c in bert_base.of(Component.SOFTMAX_ATTENTION)) / bert_base.total("flops")
+    assert share is not None
+    assert share.low > flops
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("style", ["hooks", "wrappers"])
+def test_nothing_waits_for_the_device_inside_a_forward(family: str, style: str):
+    model = tiny(family).cuda()
+    device = torch.device("cuda", torch.cuda.current_device())
+    clock = EventClock(device)
+    inputs = {"input_ids": torch.ones(1, 8, dtype=torch.long, device=device)}
+    subject = Marked(model, inputs, regions_of(model), clock, style)
+    with subject.marks(), torch.inference_mode():
+        subject.run_marked()  # the first forward allocates
+        clock.start()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            model(**inputs)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        tape = clock.stop()
+    assert tape.total_ns > 0
+    assert len(tape.intervals_ns) == len(tape.codes) + 1
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision(dtype: str):
+    breakdown = bertprof.breakdown("bert-base-uncased", device="cuda", dtype=dtype, min_time_s=0)
+    assert breakdown.caveats == []
+    assert breakdown.total("parameter_bytes") == 2 * breakdown.total("parameters")
+
+
+def test_a_live_model_stays_where_and_as_it_is():
+    model = tiny("bert").cuda().train()
+    breakdown = bertprof.profile(model, torch.ones(2, 8, dtype=torch.long, device="cuda"), min_time_s=0)
+    assert breakdown.workload.device.startswith("cuda")
+    assert model.training
+    assert next(model.parameters()).is_cuda

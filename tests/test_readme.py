@@ -1,0 +1,90 @@
+"""Every command of the README runs, and what it says of the project is so."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from bertprof import report
+from bertprof.cli import app
+from bertprof.components import Component
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = [line.partition("#")[0].strip() for block in blocks("bash") for line in block.splitlines() if line.strip()]
+
+
+def test_commands_are_found():
+    assert len(COMMANDS) >= 10
+    assert {shlex.split(command)[0] for command in COMMANDS} == {"make", "bertprof"}
+
+
+@pytest.mark.slow
+def test_every_bertprof_command_runs_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for command in COMMANDS:
+        program, *arguments = shlex.split(command)
+        if program != "bertprof":
+            continue
+        if "cuda" in arguments and not torch.cuda.is_available():
+            arguments[arguments.index("cuda")] = "cpu"
+        if arguments[0] in ("breakdown", "survey") and "--no-time" not in arguments:
+            arguments += ["--min-time", "0s"]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, f"{command}\n{result.output}"
+        assert result.stdout or arguments[0] == "report"
+        for output in (tmp_path / a for a in arguments if Path(a).suffix in report.RENDERERS):
+            assert output.stat().st_size > 500
+
+
+def test_make_targets_exist():
+    makes = [command for command in COMMANDS if command.startswith("make")]
+    assert makes == ["make run", "make test"]
+    for command in [*makes, "make check", "make bench", "make reports"]:
+        done = subprocess.run(
+            [*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        assert ".venv" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks("python")
+    code = code.replace('device="cpu")', 'device="cpu", min_time_s=0)').replace(
+        "dtype=torch.long))", "dtype=torch.long), min_time_s=0)"
+    )
+    assert code.count("min_time_s=0") == 2
+    with torch.random.fork_rng():
+        exec(compile(code, "README.md", "exec"), {})
+    assert (tmp_path / "distilbert.json").exists()
+
+
+def test_files_and_links_exist():
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        if not target.startswith("http"):
+            assert (ROOT / target).exists(), target
+
+
+def test_the_map_names_files_that_exist_and_none_is_forgotten():
+    (tree,) = [block for block in blocks("") if "profiler/bertprof/" in block]
+    for path in (ROOT / "profiler" / "bertprof").rglob("*.py"):
+        if path.name not in ("__init__.py", "__main__.py", "errors.py", "files.py", "formatting.py", "host.py"):
+            assert path.name in tree or path.parent.name in ("report", "survey"), path
+
+
+def test_every_component_is_explained():
+    absent = {Component.BOTTLENECK, Component.RECURRENT, Component.CONVOLUTION}  # of families yet to come
+    for component in set(Component) - absent:
+        assert f"`{component}`" in README
