@@ -8,173 +8,43 @@ rule that gives time to components (`attribution`).
 Two figures, never mixed:
 
 - `macs`: multiply-accumulates in matrix products, as the executed kernels do them (dense, masked scores included).
-- `flops` = 2 · macs + floating-point arithmetic of everything else, by the table below. An operator whose result is no
+- `flops` = 2 · macs + floating-point arithmetic of everything else, by the table of `operators`. An operator whose result is no
   floating-point number (position ids, masks of booleans) does no *floating-point* operation and counts 0.
 
-FLOPs of an element-wise operator or reduction, per element:
+An operator that the table does not know is not counted; it becomes a caveat with its name and how often it occurred.
 
-====================================  =====  =========================================================================
-operator                              FLOPs  source
-====================================  =====  =========================================================================
-add, sub, mul, div, relu, ...         1      one operation an element
-exp, log, tanh, erf, sqrt, pow, ...   1      one call of a special function (Clark et al. 2020, ELECTRA, appendix B and
-                                             flops_computation.py count exp and tanh so)
-bias of linear, addmm, convolution    1      one addition an output element
-gelu                                  8      ibid.: ½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))); equal to the decomposition
-                                             into mul, pow, mul, add, mul, tanh, add, mul
-silu                                  2      sigmoid and a product
-softmax, log_softmax                  5      ibid.: maximum, subtraction, exp, sum, division
-layer_norm                            5      fvcore and ibid.; 4 without scale and shift, as fvcore
-sum, mean, max, cumsum, ...           1      one operation an input element
-scaled_dot_product_attention          –      as its decomposition: QKᵀ and ·V as MACs; scale 1, mask 1 (where there is
-                                             one) and softmax 5 a score. Eager attention counts the same.
-embedding, views, copies, casts       0      no arithmetic
-====================================  =====  =========================================================================
-
-An operator in none of these lists is not counted; it becomes a caveat with its name and how often it occurred.
-
-Where a trace is impossible (torch.jit ends with Python 3.14; some forwards cannot be traced on meta tensors), the same
-twin runs under a dispatch mode that takes the MACs from torch's own formulas (`torch.utils.flop_counter`) and the rest
-from the same table; a caveat says so.
+Every count is made twice. The twin also runs, untraced, under a dispatch mode that takes the MACs from torch's own
+formulas (`torch.utils.flop_counter`) and the rest from the same table. The two must agree for every owner. Where they do
+not, tracing has changed what the model computes; there, and where there is no trace (torch.jit ends with Python 3.14),
+the forward as it runs is what counts, and a caveat says so.
 """
 
-import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+from transformers import masking_utils
 
 from bertprof.attribution import Owner, Region, Walker
-from bertprof.record import Caveat, Operator
-
-Shape = tuple[int, ...]
-
-
-class Operand(NamedTuple):
-    """What a rule may know of an input or output: its shape (None: no tensor) and whether it is floating point."""
-
-    shape: Shape | None
-    floating: bool = True
-
-    @property
-    def elements(self) -> int:
-        """The number of elements; 0 of what is no tensor."""
-        return 0 if self.shape is None else math.prod(self.shape)
-
-
-_PER_OUTPUT_ELEMENT: Mapping[str, int] = {
-    **dict.fromkeys(
-        (
-            *("add", "sub", "rsub", "mul", "div", "neg", "abs", "maximum", "minimum", "clamp", "clamp_min", "relu"),
-            *("reciprocal", "exp", "log", "tanh", "erf", "sqrt", "rsqrt", "pow", "sigmoid", "sin", "cos", "square"),
-            *("floor", "floor_divide", "remainder"),
-        ),
-        1,
-    ),
-    "silu": 2,
-    "gelu": 8,
-    "softmax": 5,
-    "_softmax": 5,
-    "_safe_softmax": 5,
-    "log_softmax": 5,
-    "_log_softmax": 5,
-}
-_PER_INPUT_ELEMENT: Mapping[str, int] = dict.fromkeys(("sum", "mean", "max", "min", "amax", "amin", "cumsum", "var"), 1)
-
-_NO_ARITHMETIC = frozenset(
-    (
-        *("embedding", "dropout", "feature_dropout", "native_dropout", "identity", "lift_fresh", "detach", "alias"),
-        *("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "unflatten", "permute", "transpose", "t"),
-        *("numpy_T", "contiguous", "clone", "copy", "to", "_to_copy", "type_as", "expand", "expand_as", "repeat"),
-        *("size", "slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind", "squeeze", "unsqueeze"),
-        *("cat", "stack", "gather", "index", "index_select", "masked_fill", "where", "roll", "tril", "triu", "pad"),
-        *("arange", "zeros", "ones", "full", "empty", "zeros_like", "ones_like", "full_like", "empty_like", "fill"),
-        *("new_zeros", "new_ones", "new_full", "new_empty", "zero", "scalar_tensor", "constant_pad_nd"),
-        *("eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and", "logical_or", "bitwise_not", "bitwise_and"),
-        *("__and__", "index_put", "nonzero", "any", "all", "isnan", "Int", "ScalarImplicit", "as_strided"),
-        "repeat_interleave",
-    )
-)  # fmt: skip
-
-_MATRIX_PRODUCTS: Mapping[str, str] = {
-    "linear": "linear_flop_jit",
-    "addmm": "addmm_flop_jit",
-    "mm": "matmul_flop_jit",
-    "bmm": "bmm_flop_jit",
-    "matmul": "matmul_flop_jit",
-    "einsum": "einsum_flop_jit",
-    "_convolution": "conv_flop_jit",
-}
-"""Operators whose MACs fvcore's own handles count, by the handle's name. (fvcore calls a MAC a flop.)"""
-
-_FUSED_ATTENTION = frozenset(
-    (
-        "scaled_dot_product_attention",
-        "_scaled_dot_product_flash_attention",
-        "_scaled_dot_product_flash_attention_for_cpu",
-        "_scaled_dot_product_efficient_attention",
-        "_scaled_dot_product_cudnn_attention",
-        "_scaled_dot_product_fused_attention_overrideable",
-    )
+from bertprof.measure.operators import (
+    FUSED_ATTENTION,
+    MATRIX_PRODUCTS,
+    NO_ARITHMETIC,
+    PER_INPUT_ELEMENT,
+    PER_OUTPUT_ELEMENT,
+    Operand,
+    attention_macs,
+    extra_flops,
+    plain_name,
 )
-
-
-def attention_macs(inputs: Sequence[Operand]) -> int:
-    """MACs of QKᵀ and ·V.
-
-    Args:
-        inputs: query (..., heads, S, d), key (..., T, d), value (..., T, d_v), then what the operator takes besides.
-            Keys and values shared by several query heads (grouped queries) are multiplied once per query head.
-    """
-    query, key, value = (operand.shape for operand in inputs[:3])
-    assert query is not None
-    assert key is not None
-    assert value is not None
-    return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
-
-
-def extra_flops(name: str, inputs: Sequence[Operand], outputs: Sequence[Operand]) -> int | None:
-    """FLOPs beyond 2 · macs.
-
-    Args:
-        name: the operator without namespace, overload and trailing underscore.
-        inputs: its operands in the order of its signature.
-        outputs: its results.
-
-    Returns:
-        the number by the module's table; None for an operator that no list has.
-    """
-    result = outputs[0] if outputs else Operand(None)
-    if name in _FUSED_ATTENTION:
-        query, key = inputs[0].shape, inputs[1].shape
-        assert query is not None
-        assert key is not None
-        scores = math.prod(query[:-1]) * key[-2]
-        masked = len(inputs) > 3 and inputs[3].shape is not None
-        return scores * (6 + masked)
-    if name in ("linear", "_convolution", "convolution"):
-        return result.elements if len(inputs) > 2 and inputs[2].shape is not None else 0
-    if name in ("addmm", "baddbmm"):
-        return result.elements
-    if name in ("mm", "bmm", "matmul", "einsum"):
-        return 0
-    if name in ("layer_norm", "native_layer_norm"):
-        affine = len(inputs) > 2 and inputs[2].shape is not None
-        return inputs[0].elements * (5 if affine else 4)
-    if not result.floating and (name in _PER_OUTPUT_ELEMENT or name in _PER_INPUT_ELEMENT):
-        return 0
-    if name in _PER_OUTPUT_ELEMENT:
-        return result.elements * _PER_OUTPUT_ELEMENT[name]
-    if name in _PER_INPUT_ELEMENT:
-        return inputs[0].elements * _PER_INPUT_ELEMENT[name]
-    return 0 if name in _NO_ARITHMETIC else None
+from bertprof.record import Caveat, Operator
 
 
 @dataclass
@@ -186,7 +56,7 @@ class Counts:
         calls: module path → how often the module was called, modules without operators included.
         units: module path → the units that called it.
         uncounted: operator → how often it occurred without being counted.
-        caveats: what a reader must know of how it was counted.
+        caveats: what a reader must know of how it was counted, uncounted operators aside.
     """
 
     operators: dict[Owner, dict[str, Operator]] = field(default_factory=dict)
@@ -202,13 +72,32 @@ class Counts:
         entry.macs += macs
         entry.flops += flops
 
+    def uncounted_caveats(self) -> list[Caveat]:
+        """A caveat for each operator that has no rule."""
+        return [
+            Caveat(
+                code="uncounted-operator",
+                text=f"{operator} has no rule and is not counted in FLOPs; it occurred {number} times",
+                value=float(number),
+            )
+            for operator, number in sorted(self.uncounted.items())
+        ]
+
+    def totals(self) -> dict[Owner, tuple[int, int]]:
+        """MACs and FLOPs of every owner that has some."""
+        sums = {
+            owner: (sum(o.macs for o in operators.values()), sum(o.flops for o in operators.values()))
+            for owner, operators in self.operators.items()
+        }
+        return {owner: pair for owner, pair in sums.items() if any(pair)}
+
 
 class CountingError(Exception):
     """The forward cannot be followed by this way of counting."""
 
 
 def count(twin: nn.Module, inputs: Mapping[str, torch.Tensor], regions: Mapping[str, Region]) -> Counts:
-    """Counts one forward of a meta twin.
+    """Counts one forward of a meta twin, along fvcore's trace, and checks that by the operators that it dispatches.
 
     Args:
         twin: the float model on the meta device, in eval mode. Its hooks may be left changed after a failure.
@@ -216,26 +105,18 @@ def count(twin: nn.Module, inputs: Mapping[str, torch.Tensor], regions: Mapping[
         regions: module path → region.
 
     Raises:
-        CountingError: neither the trace nor the dispatch mode can follow the forward.
+        CountingError: the forward does not run on meta tensors.
     """
+    executed = count_by_dispatch(twin, inputs, regions)
     try:
         counts = count_by_trace(twin, inputs, regions)
-    except CountingError as reason:
-        counts = count_by_dispatch(twin, inputs, regions)
-        counts.caveats.append(
-            Caveat(
-                code="counted-by-dispatch",
-                text=f"fvcore could not trace this forward ({reason}): counted with torch's flop formulas instead",
-            )
-        )
-    counts.caveats += [
-        Caveat(
-            code="uncounted-operator",
-            text=f"{operator} has no rule and is not counted in FLOPs; it occurred {number} times",
-            value=float(number),
-        )
-        for operator, number in sorted(counts.uncounted.items())
-    ]
+        reason = "" if counts.totals() == executed.totals() else "the trace does other work than the forward itself"
+    except CountingError as error:
+        reason = f"fvcore could not trace this forward: {error}"
+    if reason:
+        counts = executed
+        text = f"{reason}; counted with torch's flop formulas as it runs"
+        counts.caveats.append(Caveat(code="counted-by-dispatch", text=text))
     return counts
 
 
@@ -248,7 +129,7 @@ def count_by_trace(twin: nn.Module, inputs: Mapping[str, torch.Tensor], regions:
     counts = Counts()
     graph = _GraphTape(counts, regions)
     try:
-        with graph.scopes(twin), torch.inference_mode(), warnings.catch_warnings():
+        with graph.scopes(twin), _unseen(), torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from fvcore.nn.jit_analysis import JitModelAnalysis  # compiles scripts as it is imported, and warns of that
 
@@ -260,6 +141,23 @@ def count_by_trace(twin: nn.Module, inputs: Mapping[str, torch.Tensor], regions:
     except Exception as error:
         raise CountingError(f"{type(error).__name__}: {_first_line(error)}") from error
     return counts
+
+
+@contextmanager
+def _unseen() -> Iterator[None]:
+    """While open, transformers decides about masks as if it were not traced.
+
+    Some versions (5.17) add a mask while they are traced that they leave out when they run.
+    """
+    asked = getattr(masking_utils, "is_tracing", None)
+    if asked is None:
+        yield
+        return
+    masking_utils.is_tracing = lambda *tensors: False
+    try:
+        yield
+    finally:
+        masking_utils.is_tracing = asked
 
 
 class _Positional(nn.Module):
@@ -338,10 +236,10 @@ class _GraphTape:
 
     def handles(self) -> dict[str, Any]:
         """For fvcore: operator → handle that records the node, or None for what does no arithmetic."""
-        counted = {*_MATRIX_PRODUCTS, *_PER_OUTPUT_ELEMENT, *_PER_INPUT_ELEMENT, *_FUSED_ATTENTION}
+        counted = {*MATRIX_PRODUCTS, *PER_OUTPUT_ELEMENT, *PER_INPUT_ELEMENT, *FUSED_ATTENTION}
         counted |= {"layer_norm", "native_layer_norm", "baddbmm"}
         names = [f"aten::{name}{suffix}" for name in counted for suffix in ("", "_")]
-        ignored = [f"aten::{name}{suffix}" for name in _NO_ARITHMETIC for suffix in ("", "_")]
+        ignored = [f"aten::{name}{suffix}" for name in NO_ARITHMETIC for suffix in ("", "_")]
         return {**dict.fromkeys(names, self._record), **dict.fromkeys(ignored)}
 
     def _record(self, inputs: list[Any], outputs: list[Any]) -> Counter[str]:
@@ -349,13 +247,13 @@ class _GraphTape:
 
         node = outputs[0].node()
         operator = node.kind()
-        name = _plain(operator)
+        name = plain_name(operator)
         ins, outs = [_operand(v) for v in inputs], [_operand(v) for v in outputs]
-        if name in _MATRIX_PRODUCTS:
-            macs = int(getattr(jit_handles, _MATRIX_PRODUCTS[name])(inputs, outputs))
+        if name in MATRIX_PRODUCTS:
+            macs = int(getattr(jit_handles, MATRIX_PRODUCTS[name])(inputs, outputs))
         elif name == "baddbmm":
             macs = ins[1].elements * (ins[2].shape or (0,))[-1]
-        elif name in _FUSED_ATTENTION:
+        elif name in FUSED_ATTENTION:
             macs = attention_macs(ins)
         else:
             macs = 0
@@ -429,8 +327,8 @@ class _DispatchTape(TorchDispatchMode):
         kwargs = kwargs or {}
         packet = func._overloadpacket
         operator = f"{func.namespace}::{packet.__name__}"
-        name = _plain(operator)
-        if packet not in flop_registry and name not in _FUSED_ATTENTION:
+        name = plain_name(operator)
+        if packet not in flop_registry and name not in FUSED_ATTENTION:
             with self:
                 decomposed = func.decompose(*args, **kwargs)
             if decomposed is not NotImplemented:
@@ -439,7 +337,7 @@ class _DispatchTape(TorchDispatchMode):
         ins = [_dispatched(a) for a in args]
         outs = [_dispatched(r) for r in (result if isinstance(result, tuple | list) else (result,))]
         extra = extra_flops(name, ins, outs)
-        if name in _FUSED_ATTENTION:
+        if name in FUSED_ATTENTION:
             macs = attention_macs(ins)
         elif packet in flop_registry:
             macs = flop_registry[packet](*args, **kwargs, out_val=result) // 2
@@ -447,7 +345,7 @@ class _DispatchTape(TorchDispatchMode):
             macs = 0
         if extra is None and macs == 0:
             self._counts.uncounted[operator] += 1
-        elif name not in _NO_ARITHMETIC:
+        elif name not in NO_ARITHMETIC:
             self._counts.add(self._walker.owner, operator, macs, 2 * macs + (extra or 0))
         return result
 
@@ -456,12 +354,6 @@ def _dispatched(value: Any) -> Operand:
     if not isinstance(value, torch.Tensor):
         return Operand(None)
     return Operand(tuple(value.shape), value.is_floating_point())
-
-
-def _plain(operator: str) -> str:
-    """`aten::add_` → `add`."""
-    name = operator.rpartition("::")[2]
-    return name.removesuffix("_") if not name.startswith("__") else name
 
 
 def _first_line(error: BaseException) -> str:

@@ -36,7 +36,7 @@ def from_module(model: nn.Module, inputs: Any, name: str | None = None) -> Subje
             raise UsageError(f"input {key} is on {tensor.device}, the model on {parameter.device}: move one of them")
     leading = named.get("input_ids", next(iter(named.values())))
     mask = named.get("attention_mask")
-    twin, caveats = _twin_of(model)
+    twin = _twin_of(model)
 
     @contextmanager
     def open_() -> Iterator[tuple[nn.Module, Inputs]]:
@@ -64,7 +64,7 @@ def from_module(model: nn.Module, inputs: Any, name: str | None = None) -> Subje
         regions=regions,
         device=parameter.device,
         open=open_,
-        caveats=[*caveats, *unrecognised(model, regions), *_mask_caveats(mask)],
+        caveats=[*unrecognised(model, regions), *_mask_caveats(mask)],
     )
 
 
@@ -89,13 +89,13 @@ def _mask_caveats(mask: torch.Tensor | None) -> list[Caveat]:
     return [Caveat(code="mask-2d", text=text)]
 
 
-def _twin_of(model: nn.Module) -> tuple[nn.Module | None, list[Caveat]]:
+def _twin_of(model: nn.Module) -> nn.Module | None:
     """A meta twin: from the configuration where that gives the same model, else a copy without storage, else None."""
     try:
         with quiet(), torch.device("meta"):
             twin = type(model)(copy.deepcopy(model.config))
         if _skeleton(twin) == _skeleton(model):
-            return twin.to(next(model.parameters()).dtype).eval(), []
+            return twin.to(next(model.parameters()).dtype).eval()
     except Exception:  # a constructor that takes more than its configuration: copy instead
         pass
     try:
@@ -108,12 +108,10 @@ def _twin_of(model: nn.Module) -> tuple[nn.Module | None, list[Caveat]]:
         twin = copy.deepcopy(model, memo)
         # A forward patched on an instance is a closure over the original, which no copy can take along.
         if not any("forward" in vars(module) for module in twin.modules()):
-            return twin.eval(), []
-        reason = "a forward is patched on an instance"
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-    text = f"no twin could be made to be counted ({reason}): the model itself was run and counted"
-    return None, [Caveat(code="counted-on-the-model", text=text)]
+            return twin.eval()
+    except Exception:  # something in it cannot be copied
+        pass
+    return None
 
 
 def _skeleton(model: nn.Module) -> list[tuple[str, str, tuple[tuple[str, tuple[int, ...]], ...], bool]]:

@@ -102,12 +102,18 @@ class _Counted(NamedTuple):
 
 
 def _count(subject: Subject) -> _Counted:
+    reason = "no twin without storage could be made"
+    if subject.twin is not None:
+        try:
+            return _gathered(subject, subject.twin, flops.count(subject.twin, subject.twin_inputs, subject.regions))
+        except flops.CountingError as error:
+            reason = f"its forward does not run without storage: {error}"
     try:
-        if subject.twin is not None:
-            counts = flops.count(subject.twin, subject.twin_inputs, subject.regions)
-            return _gathered(subject, subject.twin, counts)
         with subject.open() as (model, inputs):
-            return _gathered(subject, model, flops.count_by_dispatch(model, inputs, subject.regions))
+            counts = flops.count_by_dispatch(model, inputs, subject.regions)
+            text = f"{reason}; the model itself was run and counted"
+            counts.caveats.append(Caveat(code="counted-on-the-model", text=text))
+            return _gathered(subject, model, counts)
     except flops.CountingError as error:
         raise ConfigurationError(f"the forward of {subject.workload.model} fails: {error}") from None
 
@@ -135,7 +141,9 @@ def _gathered(subject: Subject, model: nn.Module, counts: flops.Counts) -> _Coun
                 flops=own_flops[path],
             )
         )
-    return _Counted(counts.operators, storage, modules, [*subject.caveats, *counts.caveats])
+    return _Counted(
+        counts.operators, storage, modules, [*subject.caveats, *counts.caveats, *counts.uncounted_caveats()]
+    )
 
 
 def _finite(model: nn.Module, inputs: Any) -> list[Caveat]:

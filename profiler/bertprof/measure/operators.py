@@ -1,0 +1,157 @@
+"""What an operator does: the table of floating-point arithmetic, and the operators that multiply matrices.
+
+FLOPs of an element-wise operator or reduction, per element:
+
+====================================  =====  =========================================================================
+operator                              FLOPs  source
+====================================  =====  =========================================================================
+add, sub, mul, div, relu, ...         1      one operation an element
+exp, log, tanh, erf, sqrt, pow, ...   1      one call of a special function (Clark et al. 2020, ELECTRA, appendix B and
+                                             flops_computation.py count exp and tanh so)
+bias of linear, addmm, convolution    1      one addition an output element
+gelu                                  8      ibid.: ½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))); equal to the decomposition
+                                             into mul, pow, mul, add, mul, tanh, add, mul
+silu                                  2      sigmoid and a product
+softmax, log_softmax                  5      ibid.: maximum, subtraction, exp, sum, division
+layer_norm                            5      fvcore and ibid.; 4 without scale and shift, as fvcore
+sum, mean, max, cumsum, ...           1      one operation an input element
+scaled_dot_product_attention          –      as its decomposition: QKᵀ and ·V as MACs; scale 1, mask 1 (where there is
+                                             one) and softmax 5 a score. Eager attention counts the same.
+embedding, views, copies, casts       0      no arithmetic
+====================================  =====  =========================================================================
+
+An operator in none of these lists has no rule, which a count reports.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+Shape = tuple[int, ...]
+
+
+class Operand(NamedTuple):
+    """What a rule may know of an input or output: its shape (None: no tensor) and whether it is floating point."""
+
+    shape: Shape | None
+    floating: bool = True
+
+    @property
+    def elements(self) -> int:
+        """The number of elements; 0 of what is no tensor."""
+        return 0 if self.shape is None else math.prod(self.shape)
+
+
+PER_OUTPUT_ELEMENT: Mapping[str, int] = {
+    **dict.fromkeys(
+        (
+            *("add", "sub", "rsub", "mul", "div", "neg", "abs", "maximum", "minimum", "clamp", "clamp_min", "relu"),
+            *("reciprocal", "exp", "log", "tanh", "erf", "sqrt", "rsqrt", "pow", "sigmoid", "sin", "cos", "square"),
+            *("floor", "floor_divide", "remainder"),
+        ),
+        1,
+    ),
+    "silu": 2,
+    "gelu": 8,
+    "softmax": 5,
+    "_softmax": 5,
+    "_safe_softmax": 5,
+    "log_softmax": 5,
+    "_log_softmax": 5,
+}
+PER_INPUT_ELEMENT: Mapping[str, int] = dict.fromkeys(("sum", "mean", "max", "min", "amax", "amin", "cumsum", "var"), 1)
+
+NO_ARITHMETIC = frozenset(
+    (
+        *("embedding", "dropout", "feature_dropout", "native_dropout", "identity", "lift_fresh", "detach", "alias"),
+        *("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "unflatten", "permute", "transpose", "t"),
+        *("numpy_T", "contiguous", "clone", "copy", "to", "_to_copy", "type_as", "expand", "expand_as", "repeat"),
+        *("size", "slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind", "squeeze", "unsqueeze"),
+        *("cat", "stack", "gather", "index", "index_select", "masked_fill", "where", "roll", "tril", "triu", "pad"),
+        *("arange", "zeros", "ones", "full", "empty", "zeros_like", "ones_like", "full_like", "empty_like", "fill"),
+        *("new_zeros", "new_ones", "new_full", "new_empty", "zero", "scalar_tensor", "constant_pad_nd"),
+        *("eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and", "logical_or", "bitwise_not", "bitwise_and"),
+        *("__and__", "index_put", "nonzero", "any", "all", "isnan", "Int", "ScalarImplicit", "as_strided"),
+        *("_local_scalar_dense", "item", "is_nonzero"),
+        "repeat_interleave",
+    )
+)  # fmt: skip
+
+MATRIX_PRODUCTS: Mapping[str, str] = {
+    "linear": "linear_flop_jit",
+    "addmm": "addmm_flop_jit",
+    "mm": "matmul_flop_jit",
+    "bmm": "bmm_flop_jit",
+    "matmul": "matmul_flop_jit",
+    "einsum": "einsum_flop_jit",
+    "_convolution": "conv_flop_jit",
+}
+"""Operators whose MACs fvcore's own handles count, by the handle's name. (fvcore calls a MAC a flop.)"""
+
+FUSED_ATTENTION = frozenset(
+    (
+        "scaled_dot_product_attention",
+        "_scaled_dot_product_flash_attention",
+        "_scaled_dot_product_flash_attention_for_cpu",
+        "_scaled_dot_product_efficient_attention",
+        "_scaled_dot_product_cudnn_attention",
+        "_scaled_dot_product_fused_attention_overrideable",
+    )
+)
+
+
+def attention_macs(inputs: Sequence[Operand]) -> int:
+    """MACs of QKᵀ and ·V.
+
+    Args:
+        inputs: query (..., heads, S, d), key (..., T, d), value (..., T, d_v), then what the operator takes besides.
+            Keys and values shared by several query heads (grouped queries) are multiplied once per query head.
+    """
+    query, key, value = (operand.shape for operand in inputs[:3])
+    assert query is not None
+    assert key is not None
+    assert value is not None
+    return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+def extra_flops(name: str, inputs: Sequence[Operand], outputs: Sequence[Operand]) -> int | None:
+    """FLOPs beyond 2 · macs.
+
+    Args:
+        name: the operator without namespace, overload and trailing underscore.
+        inputs: its operands in the order of its signature.
+        outputs: its results.
+
+    Returns:
+        the number by the module's table; None for an operator that no list has.
+    """
+    result = outputs[0] if outputs else Operand(None)
+    if name in FUSED_ATTENTION:
+        query, key = inputs[0].shape, inputs[1].shape
+        assert query is not None
+        assert key is not None
+        scores = math.prod(query[:-1]) * key[-2]
+        masked = len(inputs) > 3 and inputs[3].shape is not None
+        return scores * (6 + masked)
+    if name in ("linear", "_convolution", "convolution"):
+        return result.elements if len(inputs) > 2 and inputs[2].shape is not None else 0
+    if name in ("addmm", "baddbmm"):
+        return result.elements
+    if name in ("mm", "bmm", "matmul", "einsum"):
+        return 0
+    if name in ("layer_norm", "native_layer_norm"):
+        affine = len(inputs) > 2 and inputs[2].shape is not None
+        return inputs[0].elements * (5 if affine else 4)
+    if not result.floating and (name in PER_OUTPUT_ELEMENT or name in PER_INPUT_ELEMENT):
+        return 0
+    if name in PER_OUTPUT_ELEMENT:
+        return result.elements * PER_OUTPUT_ELEMENT[name]
+    if name in PER_INPUT_ELEMENT:
+        return inputs[0].elements * PER_INPUT_ELEMENT[name]
+    return 0 if name in NO_ARITHMETIC else None
+
+
+def plain_name(operator: str) -> str:
+    """`aten::add_` → `add`."""
+    name = operator.rpartition("::")[2]
+    return name.removesuffix("_") if not name.startswith("__") else name
