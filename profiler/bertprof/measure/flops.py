@@ -8,15 +8,15 @@ rule that gives time to components (`attribution`).
 Two figures, never mixed:
 
 - `macs`: multiply-accumulates in matrix products, as the executed kernels do them (dense, masked scores included).
-- `flops` = 2 · macs + floating-point arithmetic of everything else, by the table of `operators`. An operator whose result is no
-  floating-point number (position ids, masks of booleans) does no *floating-point* operation and counts 0.
+- `flops` = 2 · macs + floating-point arithmetic of everything else, by the table of `operators`. An operator whose
+  result is no floating-point number (position ids, masks of booleans) does no *floating-point* operation and counts 0.
 
 An operator that the table does not know is not counted; it becomes a caveat with its name and how often it occurred.
 
 Every count is made twice. The twin also runs, untraced, under a dispatch mode that takes the MACs from torch's own
-formulas (`torch.utils.flop_counter`) and the rest from the same table. The two must agree for every owner. Where they do
-not, tracing has changed what the model computes; there, and where there is no trace (torch.jit ends with Python 3.14),
-the forward as it runs is what counts, and a caveat says so.
+formulas (`torch.utils.flop_counter`) and the rest from the same table. The two must agree for every owner. Where they
+do not, tracing has changed what the model computes; there, and where there is no trace (torch.jit ends with Python
+3.14), the forward as it runs is what counts, and a caveat says so.
 """
 
 import warnings

@@ -6,8 +6,8 @@ FLOPs of an element-wise operator or reduction, per element:
 operator                              FLOPs  source
 ====================================  =====  =========================================================================
 add, sub, mul, div, relu, ...         1      one operation an element
-exp, log, tanh, erf, sqrt, pow, ...   1      one call of a special function (Clark et al. 2020, ELECTRA, appendix B and
-                                             flops_computation.py count exp and tanh so)
+exp, log, tanh, erf, sqrt, pow, ...   1      a mathematical operation, not a machine instruction, is what counts
+                                             (flops_computation.py of google-research/electra; Clark et al. 2020)
 bias of linear, addmm, convolution    1      one addition an output element
 gelu                                  8      ibid.: ½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))); equal to the decomposition
                                              into mul, pow, mul, add, mul, tanh, add, mul
