@@ -63,16 +63,22 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+PLAIN = (bool, int, float, str, type(None))
+
+
 def traces_of(model: nn.Module) -> dict[str, Any]:
     """Everything about a model that a measurement could leave changed."""
     hook_dicts = [name for name in vars(nn.Module()) if "hook" in name]
     return {
         path: (
-            sorted(vars(module)),
-            module.training,
+            {name: value if isinstance(value, PLAIN) else id(value) for name, value in vars(module).items()},
+            json.dumps(module.config.to_dict(), default=str) if hasattr(module, "config") else None,
             {name: list(getattr(module, name) or ()) for name in hook_dicts},
             vars(module).get("forward"),
-            {name: (p.data_ptr(), p._version) for name, p in module.named_parameters(recurse=False)},
+            {
+                name: (p.data_ptr(), p._version, p.requires_grad, p.grad is None)
+                for name, p in module.named_parameters(recurse=False)
+            },
         )
         for path, module in model.named_modules()
     }
@@ -97,8 +103,15 @@ def untouched() -> Iterator[Callable[[nn.Module], nn.Module]]:
 
 @pytest.fixture(autouse=True)
 def nothing_global_changes() -> Iterator[None]:
-    """No test leaves threads, gradients, collection, random generators, global hooks or logging levels changed."""
+    """No test leaves a setting of the process changed: of torch, of the libraries' noise, of Python."""
     import logging
+    import warnings
+
+    from huggingface_hub.utils import are_progress_bars_disabled
+    from transformers import masking_utils
+    from transformers.utils import logging as transformers_logging
+
+    loggers = ("transformers", "huggingface_hub", "matplotlib.font_manager")
 
     def seen() -> tuple[Any, ...]:
         return (
@@ -110,7 +123,11 @@ def nothing_global_changes() -> Iterator[None]:
             random.getstate(),
             tuple(torch.get_rng_state().tolist()),
             len(nn.modules.module._global_forward_hooks),
-            logging.getLogger("transformers").level,
+            [logging.getLogger(name).level for name in loggers],
+            are_progress_bars_disabled(),
+            transformers_logging.is_progress_bar_enabled(),
+            masking_utils.is_tracing,
+            list(warnings.filters),
         )
 
     before = seen()

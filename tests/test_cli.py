@@ -19,6 +19,7 @@ from bertprof import configuration
 from bertprof.cli import app
 
 REAL = Path(__file__).parent / "data" / "bert-base-uncased.json"
+BERTPROF = [sys.executable, "-m", "bertprof"]
 
 
 @pytest.fixture
@@ -130,6 +131,15 @@ def test_survey_figure2_defaults_to_bert_base_at_256_tokens(run: Any, tmp_path: 
     assert result.stdout.count("not measured") == 3
 
 
+def test_survey_figure2_says_when_a_record_is_of_another_model(run: Any, tmp_path: Path):
+    breakdown = bertprof.load(REAL)
+    breakdown.workload.model = "other"
+    breakdown.save(tmp_path / "b.json")
+    result = run("survey", "figure2", "--record", "b.json")
+    assert result.exit_code == 0
+    assert "about bert-base-uncased; this record is of another model" in result.stderr
+
+
 def test_version_and_help(run: Any):
     assert run("--version").stdout == f"bertprof {bertprof.__version__}\n"
     for command in ((), ("breakdown",), ("report",), ("models",), ("survey",), ("survey", "figure2")):
@@ -145,7 +155,7 @@ BAD_ARGUMENTS: list[tuple[list[Any], list[str]]] = [
     (["bert-base-uncased", "--seq-length", "513"], ["512 positions", "--set max_position_embeddings=513"]),
     (["roberta-base", "--seq-length", "513"], ["512 positions", "--set max_position_embeddings=515"]),
     (["bert-base-uncased", "--batch-size", "-3"], ["--batch-size -3", "at least 1"]),
-    (["bert-base-uncased", "--threads", "0"], ["--threads 0"]),
+    (["bert-base-uncased", "--threads", "0"], ["threads is 0"]),
     (["bert-base-uncased", "--device", "tpu"], ["--device tpu", "auto, cpu, cuda"]),
     (["bert-base-uncased", "-o", "b.pdf"], ["-o b.pdf", ".json, .html"]),
     (["bert-base-uncased", "-o", "b"], ["-o b", "no suffix"]),
@@ -162,6 +172,11 @@ BAD_ARGUMENTS: list[tuple[list[Any], list[str]]] = [
     (["bert-base-uncased", "--frobnicate"], ["--frobnicate"]),
     (["bert-base-uncased", "--by", "colour"], ["--by"]),
     ([], ["model"]),
+    (["bert-base-uncased", "--threads", "100000"], ["threads is 100000", "cores of this machine"]),
+    (["bert-base-uncased", "--batch-size", "100000000000000000"], ["tokens"]),
+    (["x" * 5000], ["longer than 1,000 characters"]),
+    (["a\0b"], ["null character"]),
+    (["roberta-base", "--set", "pad_token_id=70000"], ["pad_token_id is 70000", "50265"]),
     (["./nowhere"], ["neither a folder nor"]),
 ]
 
@@ -169,6 +184,11 @@ BAD_ARGUMENTS: list[tuple[list[Any], list[str]]] = [
 @pytest.mark.parametrize(("arguments", "parts"), BAD_ARGUMENTS, ids=lambda value: "-".join(map(str, value))[:40])
 def test_bad_arguments(arguments: list[str], parts: list[str], run: Any, tmp_path: Path):
     failed(run("breakdown", *arguments), *parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_leaves_no_folder_behind(run: Any, tmp_path: Path):
+    failed(run("breakdown", "bert-base-uncasd", "-o", "new/deep/b.json"), "no known model")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -237,9 +257,15 @@ def test_without_arguments_it_explains_itself(run: Any):
     assert "Usage: " in result.stderr
 
 
-# As a process --------------------------------------------------------------------------------------------------------
+def test_a_narrow_code_page_gets_the_figures_too(tmp_path: Path):
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    command = [*BERTPROF, "report", str(REAL)]
+    done = subprocess.run(command, capture_output=True, env=environment, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert b"56.67M" in done.stdout
 
-BERTPROF = [sys.executable, "-m", "bertprof"]
+
+# As a process --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

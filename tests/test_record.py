@@ -123,12 +123,12 @@ TEXT = st.text(max_size=20)
 def breakdowns(draw: st.DrawFn) -> Breakdown:
     """Any valid record."""
     repeats = draw(st.none() | st.integers(1, 5))
-    times = st.lists(st.floats(0, 1e6), min_size=repeats or 0, max_size=repeats or 0)
-    totals = st.lists(st.floats(1e-3, 1e6), min_size=repeats or 0, max_size=repeats or 0)
+    times = st.lists(st.floats(1e-3, 1e6), min_size=repeats or 0, max_size=repeats or 0)
+    keys = st.tuples(st.none() | st.integers(0, 100), st.sampled_from(Component))
     costs = [
         Cost(
-            unit=draw(st.none() | st.integers(0, 100)),
-            component=draw(st.sampled_from(Component)),
+            unit=unit,
+            component=component,
             parameters=draw(COUNTS),
             parameter_bytes=draw(COUNTS),
             macs=draw(COUNTS),
@@ -138,12 +138,14 @@ def breakdowns(draw: st.DrawFn) -> Breakdown:
             ),
             time_ms=None if repeats is None else draw(times),
         )
-        for _ in range(draw(st.integers(0, 4)))
+        for unit, component in draw(st.lists(keys, unique=True, min_size=1, max_size=4))
     ]
     breakdown = made(
         costs,
-        instrumented=None if repeats is None else draw(totals),
-        bare=None if repeats is None else draw(totals),
+        instrumented=None
+        if repeats is None
+        else [sum(c.time_ms[i] for c in costs if c.time_ms) for i in range(repeats)],
+        bare=None if repeats is None else draw(times),
     )
     breakdown.label = draw(st.none() | TEXT)
     breakdown.caveats = draw(st.lists(st.builds(Caveat, code=TEXT, text=TEXT), max_size=2))
@@ -160,6 +162,9 @@ def test_each_cost_stands_on_a_line_of_its_own():
     assert sum(line.startswith('  {"unit":') for line in lines) == len(bertprof.load(REAL).costs)
 
 
+DELETE = object()
+
+
 def changed(**changes: Any) -> bytes:
     """The real record with some fields replaced: a path of keys joined by `__` → value, DELETE to remove it."""
     data = json.loads(REAL.read_text())
@@ -173,9 +178,6 @@ def changed(**changes: Any) -> bytes:
         else:
             place[last] = value
     return json.dumps(data).encode()
-
-
-DELETE = object()
 
 
 @pytest.mark.parametrize(
@@ -195,6 +197,13 @@ DELETE = object()
         ({"costs__2__time_ms": [1.0]}, r"1 samples where instrumented_ms has \d+ - at `\$.costs\[2\].time_ms`"),
         ({"instrumented_ms": None, "end_to_end_ms": None}, r"instrumented_ms is null - at `\$.costs\[0\].time_ms`"),
         ({"end_to_end_ms__3": 0}, r"more than 0 ms - at `\$.end_to_end_ms`"),
+        ({"caveats": DELETE}, r"missing required field `caveats` - at `\$`"),
+        ({"workload__padding": DELETE}, r"missing required field `padding` - at `\$.workload`"),
+        ({"modules__3__flops": DELETE}, r"missing required field `flops` - at `\$.modules\[3\]`"),
+        ({"costs__0__bytes_moved": DELETE}, r"missing required field `bytes_moved` - at `\$.costs\[0\]`"),
+        ({"costs__1__component": "embedding"}, r"a second row of that unit and component - at `\$.costs\[1\]`"),
+        ({"costs__1__time_ms__4": 99.0}, r"the rows sum to \d+\.\d+ ms, not to .* - at `\$.instrumented_ms\[4\]`"),
+        ({"workload__clock": None}, r"null in a record with times - at `\$.workload.clock`"),
     ],
 )
 def test_an_invalid_record_is_refused_with_the_path_of_the_field(changes: dict[str, Any], message: str):
@@ -206,7 +215,10 @@ def test_an_invalid_record_is_refused_with_the_path_of_the_field(changes: dict[s
 
 def test_unknown_fields_of_a_newer_minor_version_are_tolerated():
     newer = changed(schema_version="1.7", weather="fine", costs__0__colour="blue")
-    assert record.decode(newer, "b.json").total("parameters") == 109_482_240
+    read = record.decode(newer, "b.json")
+    assert read.total("parameters") == 109_482_240
+    # What is written again is what this version knows, and says so.
+    assert b'"schema_version": "1.0"' in record.encode(read)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"schema": 1}'])

@@ -38,15 +38,21 @@ def test_interval_covers_the_true_median_as_often_as_it_says(n: int):
     assert hits >= 935  # 95 % of 1000, less 2 standard deviations of 6.9
 
 
-def test_share_interval_covers():
+@pytest.mark.parametrize("n", [10, 20, 50])
+def test_share_interval_covers_also_with_few_repeats(n: int):
     generator = random.Random(2)
     hits = 0
-    for _ in range(1000):
-        whole = [generator.gauss(100, 10) for _ in range(50)]
+    for _ in range(4000):
+        whole = [generator.gauss(100, 10) for _ in range(n)]
         part = [0.3 * w + generator.gauss(0, 1) for w in whole]
         estimate = sampling.share_estimate(part, whole)
         hits += estimate.low <= 0.3 <= estimate.high
-    assert 925 <= hits <= 975
+    assert 3760 <= hits <= 3840  # 95 % of 4000 within 3 standard deviations of 13.8
+
+
+@pytest.mark.parametrize(("freedom", "quantile"), [(3, 3.182), (9, 2.262), (19, 2.093), (99, 1.984)])
+def test_students_t_is_that_of_the_tables(freedom: int, quantile: float):
+    assert sampling._student(freedom) == pytest.approx(quantile, rel=0.011)
 
 
 def test_share_of_a_constant_fraction_is_certain():

@@ -4,9 +4,11 @@ Heavy modules are imported by the commands that need them. Errors are answered i
 unreadable or invalid input and internal errors; 130 when interrupted.
 """
 
+import io
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ import bertprof
 from bertprof import catalog, files, formatting, record, report, session
 from bertprof.errors import BertprofError, UsageError
 from bertprof.record import Breakdown
+from bertprof.survey import claims
 
 DEFAULT_WIDTH = 120
 """Columns of a table that goes to no terminal, unless COLUMNS says otherwise."""
@@ -175,7 +178,7 @@ def breakdown(
             dtype=dtype,
             attention=attention,
             task=task,
-            threads=None if threads is None else _positive("--threads", threads),
+            threads=threads,
             overrides=_overrides(set_ or []),
             weights=weights,
             time=not no_time,
@@ -206,7 +209,9 @@ def report_(
 
 
 @app.command()
-def models(json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False) -> None:
+def models(
+    json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False, debug: Debug = False
+) -> None:
     """List the models that are known without a network."""
     if json:
         import msgspec
@@ -221,7 +226,7 @@ def models(json: Annotated[bool, typer.Option("--json", help="Print the list as 
 @survey.command("figure2")
 def figure2(
     device: Device = "auto",
-    seq_length: SeqLength = 256,
+    seq_length: SeqLength = claims.SEQUENCE_LENGTH,
     threads: Threads = None,
     no_time: NoTime = False,
     min_time: MinTime = "2s",
@@ -235,38 +240,25 @@ def figure2(
 
     The default of 256 tokens is the length that the survey's later edition states; its first states none.
     """
-    from bertprof.survey import claims
-
     outputs = _checked(output)
     if source is not None:
         result = record.load(source)
     else:
         with _progress() as progress:
-            result = session.breakdown(
-                claims.MODEL,
+            result = session.survey_figure2(
                 device=device,
                 sequence_length=_positive("--seq-length", seq_length),
-                threads=None if threads is None else _positive("--threads", threads),
+                threads=threads,
                 time=not no_time,
                 min_time_s=_duration(min_time),
                 progress=progress,
             )
     verdicts = claims.check(result)
-    for path in outputs:
-        if path.suffix.lower() == ".html":
-            from bertprof.report import page
-
-            files.write_whole(path, page.render(result, claims=verdicts).encode())
-        elif path.suffix.lower() == ".md":
-            from bertprof.report import markdown
-
-            text = f"{markdown.render(result)}\n### What the survey claims\n\n{markdown.render_claims(verdicts)}"
-            files.write_whole(path, text.encode())
-        else:
-            files.write_whole(path, report.render(result, path))
-        typer.echo(f"wrote {path}", err=True)
+    _write(result, outputs, "component", verdicts)
     from bertprof.report import terminal
 
+    if result.workload.model != claims.MODEL:
+        typer.echo(f"bertprof: the survey's claims are about {claims.MODEL}; this record is of another model", err=True)
     _print(_text(result, "component") + "\n" + terminal.render_claims(verdicts, width=_width(), color=_color()))
 
 
@@ -284,7 +276,7 @@ def _duration(text: str) -> float:
         value = formatting.seconds(text)
     except ValueError:
         raise UsageError(f"--min-time {text}: not a duration; write 2s or 500ms") from None
-    if not 0 <= value < 86400:
+    if not 0 <= value <= session.LONGEST_S:
         raise UsageError(f"--min-time {text}: it must be between 0s and a day")
     return value
 
@@ -307,8 +299,8 @@ def _checked(outputs: list[Path] | None) -> list[Path]:
     return outputs or []
 
 
-def _write(result: Breakdown, outputs: Sequence[Path], by: str) -> None:
-    contents = [(path, report.render(result, path, by)) for path in outputs]
+def _write(result: Breakdown, outputs: Sequence[Path], by: str, verdicts: Sequence[claims.Verdict] = ()) -> None:
+    contents = [(path, report.render(result, path, by, verdicts)) for path in outputs]
     for path, content in contents:
         files.write_whole(path, content)
         typer.echo(f"wrote {path}", err=True)
@@ -321,6 +313,8 @@ def _text(result: Breakdown, by: str) -> str:
 
 
 def _print(text: str) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a code page without box characters still gets the figures
     sys.stdout.write(text)
     sys.stdout.flush()
 
@@ -345,10 +339,16 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    # It is drawn between the forwards only: a thread that draws would run into what is timed.
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
         task = bar.add_task("loading torch", total=None)
+        bar.refresh()
+        drawn = [-1.0]
 
         def update(step: str, fraction: float) -> None:
             bar.update(task, description=step, total=1.0 if step == "timing" else None, completed=fraction)
+            if time.monotonic() - drawn[0] > 0.1:
+                bar.refresh()
+                drawn[0] = time.monotonic()
 
         yield update

@@ -70,5 +70,3 @@ GROUPS: Mapping[str, tuple[Component, ...]] = MappingProxyType(
     }
 )
 """The short view: four groups and one row for all else. Every component is in exactly one group."""
-
-GROUP_OF: Mapping[Component, str] = MappingProxyType({c: g for g, members in GROUPS.items() for c in members})

@@ -8,6 +8,9 @@ import json
 import logging
 import re
 import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -27,7 +30,7 @@ class Configuration(NamedTuple):
         name: what to call the model.
         fields: the raw fields, `model_type` among them.
         origin: where it was found.
-        source: the folder or hub name from which weights could be loaded; None for a catalogue entry without network.
+        source: the folder or hub name from which weights can be loaded.
     """
 
     name: str
@@ -49,6 +52,8 @@ def resolve(model: str) -> Configuration:
     """
     if not model.strip():
         raise UsageError("the model's name is empty; `bertprof models` lists the known ones")
+    if len(model) > 1000 or "\0" in model:
+        raise UsageError("the model's name is no name: it is longer than 1,000 characters or holds a null character")
     folder = Path(model)
     if (folder / "config.json").is_file():
         return Configuration(model, _read(folder / "config.json"), "folder", model)
@@ -82,10 +87,6 @@ def _fetch(name: str) -> Path:
     """The hub's config.json, within the deadline and without any noise of the hub's library."""
     answer: list[Path | Exception] = []
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils import disable_progress_bars
-
-    disable_progress_bars()
-    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
 
     def ask() -> None:
         try:
@@ -95,8 +96,9 @@ def _fetch(name: str) -> Path:
 
     # A daemon thread, since the library may retry for minutes and cannot be interrupted.
     thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(HUB_DEADLINE_S)
+    with _quiet_hub():
+        thread.start()
+        thread.join(HUB_DEADLINE_S)
     if answer and isinstance(answer[0], Path):
         return answer[0]
     reason = _reason(answer[0]) if answer else f"the hub did not answer within {HUB_DEADLINE_S:g} s"
@@ -104,6 +106,25 @@ def _fetch(name: str) -> Path:
         f"{name!r} is no known model and no folder, and its configuration cannot be fetched: {reason}"
         + _suggestion(name)
     )
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """No messages or progress bars of the hub's library."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    logger = logging.getLogger("huggingface_hub")
+    level, shown = logger.level, not are_progress_bars_disabled()
+    try:
+        logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            disable_progress_bars()
+        yield
+    finally:
+        logger.setLevel(level)
+        if shown:
+            enable_progress_bars()
 
 
 def _reason(error: object) -> str:

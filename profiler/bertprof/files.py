@@ -6,6 +6,10 @@ from pathlib import Path
 
 from bertprof.errors import OutputError
 
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+"""Read once, at import: it can only be read by setting it, which is no business of a thread."""
+
 
 def check_writable(path: Path) -> None:
     """Makes sure, before long work, that `path` can be written later.
@@ -14,10 +18,11 @@ def check_writable(path: Path) -> None:
         OutputError: the folder cannot be made or written, or `path` is a folder.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise OutputError(f"cannot write {path}: it is a folder; name a file in it")
-        with tempfile.TemporaryFile(dir=path.parent):
+        # Nothing is made yet, not even the folder: what is asked for may still turn out to be wrong.
+        existing = next(parent for parent in path.absolute().parents if parent.exists())
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from None
@@ -32,14 +37,13 @@ def write_whole(path: Path, content: bytes) -> None:
     check_writable(path)
     temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
             temporary = handle.name
             handle.write(content)
             handle.flush()
             os.fsync(handle.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        os.chmod(temporary, 0o666 & ~_UMASK)
         os.replace(temporary, path)
         temporary = None
     except OSError as error:

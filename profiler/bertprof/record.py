@@ -5,7 +5,7 @@ never 0. Reading imports no torch.
 """
 
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -33,7 +33,8 @@ Samples = list[Milliseconds]
 class Workload(msgspec.Struct, kw_only=True):
     """What was asked for: the model and the work it was given.
 
-    `config_sha256` tells two models of one name apart. `clock`, `marks` and `weights` are null where no time was
+    `config_sha256` tells two models of one name apart. `padding` is the share of padded tokens, null where a mask does
+    not tell. `clock`, `marks` and `weights` are null where no time was
     measured. `weights` is "module" for a live module, whatever it holds.
     """
 
@@ -43,7 +44,7 @@ class Workload(msgspec.Struct, kw_only=True):
     task: str | None = None
     batch_size: Positive
     sequence_length: Positive
-    padding: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    padding: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = 0.0
     mask: Literal["none", "2d", "4d"] = "none"
     dtype: str
     attention: str
@@ -262,7 +263,8 @@ def encode(breakdown: Breakdown) -> bytes:
     """The record as JSON: one line a field, a cost and a module, so that two records can be compared line by line."""
     lines = []
     for field in breakdown.__struct_fields__:
-        value = getattr(breakdown, field)
+        # What is written is of this version, whatever was read.
+        value = SCHEMA_VERSION if field == "schema_version" else getattr(breakdown, field)
         encoded = msgspec.json.encode(value)
         if isinstance(value, list) and value and isinstance(value[0], msgspec.Struct):
             encoded = b"[\n  " + b",\n  ".join(msgspec.json.encode(item) for item in value) + b"\n ]"
@@ -292,7 +294,8 @@ def decode(content: bytes, where: str) -> Breakdown:
         breakdown = msgspec.convert(head, Breakdown)
     except msgspec.ValidationError as error:
         raise RecordError(f"{where} is not a valid record: {error}") from None
-    _check_lengths(breakdown, where)
+    for problem in (*_absent(head, msgspec.to_builtins(breakdown), "$"), *_at_odds(breakdown)):
+        raise RecordError(f"{where} is not a valid record: {problem}")
     return breakdown
 
 
@@ -306,20 +309,50 @@ def _check_version(head: dict[str, Any], where: str) -> None:
         )
 
 
-def _check_lengths(breakdown: Breakdown, where: str) -> None:
-    """Samples that belong together must be as many; a record that has times has them in every row."""
-    expected = None if breakdown.instrumented_ms is None else len(breakdown.instrumented_ms)
-    series: list[tuple[str, Sequence[float] | None]] = [("end_to_end_ms", breakdown.end_to_end_ms)]
+def _absent(found: Any, complete: Any, path: str) -> Iterator[str]:
+    """The fields that a record of this version always has and this one lacks; null is there, absent is not."""
+    if isinstance(complete, dict) and isinstance(found, dict):
+        for key, value in complete.items():
+            if key not in found:
+                yield f"Object missing required field `{key}` - at `{path}`"
+            else:
+                yield from _absent(found[key], value, f"{path}.{key}")
+    elif isinstance(complete, list) and isinstance(found, list):
+        for i, (item, value) in enumerate(zip(found, complete, strict=False)):
+            if isinstance(value, dict):
+                yield from _absent(item, value, f"{path}[{i}]")
+
+
+def _at_odds(breakdown: Breakdown) -> Iterator[str]:
+    """What contradicts itself: rows that stand twice, samples that do not belong together, times of nothing."""
+    keys = [(cost.unit, cost.component) for cost in breakdown.costs]
+    for i, key in enumerate(keys):
+        if key in keys[:i]:
+            yield f"a second row of that unit and component - at `$.costs[{i}]`"
+    whole = breakdown.instrumented_ms
+    expected = None if whole is None else len(whole)
+    series: list[tuple[str, Samples | None]] = [("end_to_end_ms", breakdown.end_to_end_ms)]
     series += [(f"costs[{i}].time_ms", cost.time_ms) for i, cost in enumerate(breakdown.costs)]
     for path, samples in series:
         if (None if samples is None else len(samples)) != expected:
-            found = "null" if samples is None else f"{len(samples)} samples"
+            has = "null" if samples is None else f"{len(samples)} samples"
             wanted = "is null" if expected is None else f"has {expected}"
-            raise RecordError(f"{where} is not a valid record: {found} where instrumented_ms {wanted} - at `$.{path}`")
-    for field in ("instrumented_ms", "end_to_end_ms"):
-        samples = getattr(breakdown, field)
-        if samples is not None and (not samples or min(samples) <= 0):
-            raise RecordError(f"{where} is not a valid record: a forward takes more than 0 ms - at `$.{field}`")
+            yield f"{has} where instrumented_ms {wanted} - at `$.{path}`"
+            return
+    if whole is None or breakdown.end_to_end_ms is None:
+        return
+    for field, samples in (("instrumented_ms", whole), ("end_to_end_ms", breakdown.end_to_end_ms)):
+        if not samples or min(samples) <= 0:
+            yield f"a forward takes more than 0 ms - at `$.{field}`"
+            return
+    for i, total in enumerate(whole):
+        parts = sum(cost.time_ms[i] for cost in breakdown.costs if cost.time_ms is not None)
+        if abs(parts - total) > 1e-6 * max(1.0, total):
+            yield f"the rows sum to {parts:.4f} ms, not to {total:.4f} - at `$.instrumented_ms[{i}]`"
+            return
+    for field in ("clock", "marks", "weights"):
+        if getattr(breakdown.workload, field) is None:
+            yield f"null in a record with times - at `$.workload.{field}`"
 
 
 def load(path: str | Path) -> Breakdown:

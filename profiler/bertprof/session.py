@@ -4,6 +4,7 @@ Everything heavy is imported inside the functions, after what was asked has been
 """
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,16 @@ from typing import TYPE_CHECKING, Any
 from bertprof import configuration
 from bertprof.errors import UsageError
 from bertprof.record import Breakdown
+from bertprof.survey import claims
 
 if TYPE_CHECKING:
     from torch import nn
+
+MOST_TOKENS = 10**9
+"""Tokens in a batch; more is a slip of the keyboard."""
+
+LONGEST_S = 86400.0
+"""The longest least time of sampling: a day."""
 
 Progress = Callable[[str, float], None]
 
@@ -63,11 +71,7 @@ def breakdown(
     Raises:
         BertprofError: one of its kinds, with one line that says what is wrong and what to do.
     """
-    for option, value in (("batch size", batch_size), ("sequence length", sequence_length), ("threads", threads)):
-        if value is not None and value < 1:
-            raise UsageError(f"{option} is {value}; it must be at least 1")
-    if not (math.isfinite(min_time_s) and min_time_s >= 0):
-        raise UsageError(f"the least time is {min_time_s} s; it must be 0 or more")
+    _check(threads, min_time_s, batch_size=batch_size, sequence_length=sequence_length)
     found = configuration.resolve(str(model))
 
     from bertprof.measure import build, profiler, subject
@@ -82,7 +86,8 @@ def breakdown(
         dtype=dtype,
         attention=attention,
         task=task,
-        device=subject.find_device(device),
+        # What only counts need not wake a GPU.
+        device=subject.find_device("cpu" if device == "auto" and not time else device),
         weights=weights,
     )
     options = profiler.Options(time=time, min_time_s=min_time_s, threads=threads, label=label, progress=progress)
@@ -114,10 +119,50 @@ def profile(
     Raises:
         BertprofError: one of its kinds, with one line that says what is wrong and what to do.
     """
+    _check(threads, min_time_s)
+
     from bertprof.measure import live, profiler
 
     options = profiler.Options(time=time, min_time_s=min_time_s, threads=threads, label=label, progress=progress)
     return profiler.measure([live.from_module(model, inputs, name)], options)[0]
+
+
+def survey_figure2(
+    *,
+    device: str = "auto",
+    sequence_length: int = claims.SEQUENCE_LENGTH,
+    threads: int | None = None,
+    time: bool = True,
+    min_time_s: float = 2.0,
+    progress: Progress = _silent,
+) -> Breakdown:
+    """Breaks BERT-base down as the survey's Figure 2 does; `bertprof.survey.claims.check` then checks its claims.
+
+    Arguments as in `breakdown`; the default length is the one that the survey's later edition states.
+    """
+    return breakdown(
+        claims.MODEL,
+        device=device,
+        sequence_length=sequence_length,
+        threads=threads,
+        time=time,
+        min_time_s=min_time_s,
+        progress=progress,
+    )
+
+
+def _check(threads: int | None, min_time_s: float, **sizes: int) -> None:
+    """What can be checked of the options before anything is loaded."""
+    for name, value in sizes.items():
+        if value < 1:
+            raise UsageError(f"{name} is {value}; it must be at least 1")
+    if math.prod(sizes.values()) > MOST_TOKENS:
+        raise UsageError(f"{' × '.join(f'{n} {v}' for n, v in sizes.items())} is more than {MOST_TOKENS:,} tokens")
+    cores = os.cpu_count() or 1
+    if threads is not None and not 1 <= threads <= cores:
+        raise UsageError(f"threads is {threads}; it must be from 1 to the {cores} cores of this machine")
+    if not 0 <= min_time_s <= LONGEST_S:
+        raise UsageError(f"the least time is {min_time_s} s; it must be from 0 to {LONGEST_S:.0f} s")
 
 
 def _one_of(option: str, value: str, known: Any) -> None:

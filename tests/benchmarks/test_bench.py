@@ -166,6 +166,12 @@ def test_starts(note: Note, tmp_path: Path):
         "≤ 1 s",
         f"{counted_s:.2f} s against {imports_s:.2f} s: {counted_s - imports_s:+.2f} s",
     )
+    begun = time.perf_counter()
+    unknown = subprocess.run([sys.executable, *command, "breakdown", "bert-base-uncasd"], capture_output=True)
+    unknown_s = time.perf_counter() - begun
+    note("an unknown name is answered", "< 5 s", f"{unknown_s:.2f} s")
+    assert unknown.returncode == 2
+    assert unknown_s < 5
     assert help_s < 0.4
     assert report_s < 0.6
     assert counted_s - imports_s <= 1

@@ -1,6 +1,8 @@
 """From a subject to a record."""
 
 import math
+import random
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import torch
 import bertprof
 from bertprof.attribution import Owner
 from bertprof.components import Component
-from bertprof.errors import ConfigurationError, DeviceError
+from bertprof.errors import ConfigurationError, DeviceError, UsageError
 from bertprof.measure import profiler, timing
 from conftest import FAMILIES, tiny
 
@@ -148,6 +150,103 @@ def test_a_two_dimensional_mask_is_counted_all_the_same(untouched: Any):
     assert [caveat.code for caveat in masked.caveats] == ["mask-2d", "counted-on-the-model"]
 
 
+def live_parameters(model: Any) -> tuple[int, int]:
+    unique = list(model.parameters())
+    return sum(p.numel() for p in unique), sum(p.numel() * p.element_size() for p in unique)
+
+
+def mixed_precision(model: Any) -> None:
+    model.bfloat16()
+    for module in model.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.float()
+
+
+def untied(model: Any) -> None:
+    weight = model.cls.predictions.decoder.weight
+    model.cls.predictions.decoder.weight = torch.nn.Parameter(weight.detach().clone())
+
+
+def tied(model: Any) -> None:
+    layers = model.bert.encoder.layer
+    layers[1].output.dense.weight = layers[0].output.dense.weight
+
+
+@pytest.mark.parametrize("change", [mixed_precision, untied, tied])
+def test_parameters_are_those_of_the_live_model_whatever_its_configuration_says(change: Any):
+    model = tiny("bert", task="masked-lm")
+    change(model)
+    breakdown = bertprof.profile(model, IDS, time=False)
+    assert (breakdown.total("parameters"), breakdown.total("parameter_bytes")) == live_parameters(model)
+
+
+def test_a_users_hooks_see_no_twin():
+    model = tiny("bert")
+    model.encoder.layer[0].intermediate.dense = torch.nn.Identity()  # so that the configuration makes another model
+    model.encoder.layer[0].output.dense = torch.nn.Linear(32, 32, device="meta").to_empty(device="cpu")
+    with torch.no_grad():
+        model.encoder.layer[0].output.dense.weight.zero_()
+        model.encoder.layer[0].output.dense.bias.zero_()
+    seen: list[str] = []
+    model.encoder.layer[1].register_forward_hook(lambda module, args, output: seen.append(args[0].device.type))
+    breakdown = bertprof.profile(model, IDS, time=False)
+    assert seen == ["cpu"]
+    assert [caveat.code for caveat in breakdown.caveats] == ["counted-on-the-model"]
+
+
+def test_labels_and_switches_are_taken_as_they_are():
+    model = tiny("bert", task="sequence-classification")
+    inputs = {"input_ids": IDS, "labels": torch.zeros(1, dtype=torch.long), "return_dict": True, "position_ids": None}
+    breakdown = bertprof.profile(model, inputs, min_time_s=0)
+    assert breakdown.workload.task == "sequence-classification"
+    assert breakdown.total("macs") == bertprof.profile(model, IDS, time=False).total("macs")
+
+
+def test_a_meta_model_is_counted_and_not_timed():
+    from conftest import tiny_twin
+
+    breakdown = bertprof.profile(tiny_twin("bert"), IDS.to("meta"), time=False)
+    assert breakdown.total("macs") == bertprof.profile(tiny("bert"), IDS, time=False).total("macs")
+    with pytest.raises(DeviceError, match="no weights to run"):
+        bertprof.profile(tiny_twin("bert"), IDS.to("meta"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threads": 0}, "threads is 0"),
+        ({"threads": 10**11}, "threads is 100000000000"),
+        ({"min_time_s": math.inf}, "least time is inf"),
+        ({"min_time_s": math.nan}, "least time is nan"),
+        ({"min_time_s": -1}, "least time is -1"),
+    ],
+)
+def test_options_are_checked_for_both_ways(options: Any, message: str, folder: Callable[..., Path]):
+    with pytest.raises(UsageError, match=message):
+        bertprof.profile(tiny("bert"), IDS, **options)
+    with pytest.raises(UsageError, match=message):
+        bertprof.breakdown(folder(), device="cpu", **options)
+
+
+def test_a_batch_beyond_reason(folder: Callable[..., Path]):
+    with pytest.raises(UsageError, match="more than 1,000,000,000 tokens"):
+        bertprof.breakdown(folder(), device="cpu", batch_size=10**17, sequence_length=8)
+
+
+def test_by_name_nothing_runs_without_time_even_where_the_twin_does_not_run(
+    folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+):
+    from bertprof.measure import build, flops
+
+    def fails(*args: Any) -> None:
+        raise flops.CountingError("planted")
+
+    monkeypatch.setattr(flops, "count", fails)
+    monkeypatch.setattr(build, "with_random_weights", lambda *args: pytest.fail("weights were built"))
+    with pytest.raises(ConfigurationError, match=r"cannot be counted without running it: .*planted"):
+        bertprof.breakdown(folder(), device="cpu", sequence_length=8, time=False)
+
+
 def test_memory_that_does_not_suffice_is_one_line(folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch):
     def too_large(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
@@ -198,6 +297,35 @@ def test_more_than_a_hundred_repeats_become_whole_median_repeats_of_blocks():
         assert kept.rows[A][block] == pytest.approx(a / 1e6, abs=1e-4)
         assert kept.instrumented[block] == pytest.approx((a + b) / 1e6, abs=1e-4)
         assert kept.rows[A][block] + kept.rows[B][block] == pytest.approx(kept.instrumented[block], abs=1e-9)
+
+
+@pytest.mark.parametrize("repeats", [100, 150, 200, 250, 400])
+@pytest.mark.parametrize("noise", [0.02, 0.05])
+def test_what_is_kept_tells_the_true_overhead_for_any_number_of_repeats(repeats: int, noise: float):
+    """Marks that cost exactly 1 % in every pair, among noise that a choice of repeats could favour or not."""
+    generator = random.Random(repeats)
+    found: list[float] = []
+    medians: list[float] = []
+    for _ in range(40):
+        series = timing.Series("hooks")
+        for _ in range(repeats):
+            bare, marked = (round(10_000_000 * cost * generator.gauss(1, noise)) for cost in (1.0, 1.01))
+            series.add(timing.Tape([], [bare]), timing.Tape([], [marked]), {A: marked})
+        kept = profiler._kept(series)
+        found.append(statistics.median(kept.instrumented) / statistics.median(kept.end_to_end))
+        medians.append(statistics.median(kept.end_to_end))
+    # Each median of 100 is known to noise · 1.25/√100, the mean of 40 ratios of two to a √(2/40) of it.
+    tolerance = 3 * noise * 0.125 * math.sqrt(2 / 40)
+    assert statistics.mean(found) == pytest.approx(1.01, abs=tolerance)
+    assert statistics.mean(medians) == pytest.approx(10, rel=tolerance)
+
+
+def test_pairs_stay_pairs():
+    series = timing.Series("hooks")
+    for i in range(1, 1001):
+        series.add(timing.Tape([], [i * 1000]), timing.Tape([], [i * 2000]), {A: i * 2000})
+    kept = profiler._kept(series)
+    assert [a / b for a, b in zip(kept.instrumented, kept.end_to_end, strict=True)] == pytest.approx([2.0] * 100)
 
 
 # The real thing ------------------------------------------------------------------------------------------------------

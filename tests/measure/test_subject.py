@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 import transformers
 from torch import nn
@@ -31,7 +32,7 @@ def test_from_a_folder(family: str, folder: Callable[..., Path]):
     assert {p.device.type for p in found.twin.parameters()} == {"meta"}
     assert not found.twin.training
     assert found.twin_inputs["input_ids"].shape == (2, 16)
-    with found.open() as (model, inputs):
+    with found.open() as (model, inputs, _):
         assert not model.training
         assert [n for n, _ in model.named_parameters()] == [n for n, _ in found.twin.named_parameters()]
         with torch.inference_mode():
@@ -58,7 +59,7 @@ def test_random_weights_are_random_where_the_model_wants_so_and_only_there():
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_dtype(dtype: str, folder: Callable[..., Path]):
     found = made(folder(), dtype=dtype)
-    with found.open() as (model, _):
+    with found.open() as (model, *_):
         assert {p.dtype for p in model.parameters()} == {build.DTYPES[dtype]}
     assert found.twin is not None
     assert {p.dtype for p in found.twin.parameters()} == {build.DTYPES[dtype]}
@@ -67,7 +68,7 @@ def test_dtype(dtype: str, folder: Callable[..., Path]):
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_attention(attention: str, folder: Callable[..., Path]):
     found = made(folder(), attention=attention)
-    with found.open() as (model, _):
+    with found.open() as (model, *_):
         assert model.config._attn_implementation == attention
     assert found.workload.attention == attention
 
@@ -107,6 +108,12 @@ def test_overrides_take_the_type_of_what_they_replace(folder: Callable[..., Path
     assert config.classifier_dropout == 0.5
 
 
+def test_the_number_of_labels_can_be_set(folder: Callable[..., Path]):
+    found = made(folder(), {"num_labels": "7"}, task="sequence-classification")
+    assert found.twin is not None
+    assert found.twin.classifier.out_features == 7
+
+
 def test_distilbert_takes_both_names_of_a_field(folder: Callable[..., Path]):
     for key in ("dim", "hidden_size"):
         assert build.checked_config(configuration.resolve(str(folder("distilbert"))), {key: "64"}).dim == 64
@@ -119,6 +126,8 @@ def test_distilbert_takes_both_names_of_a_field(folder: Callable[..., Path]):
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
         ({"hidden_size": 30}, "hidden_size 30 is not divisible by num_attention_heads 4"),
         ({"vocab_size": "many"}, "not valid"),
+        ({"type_vocab_size": 0}, "type_vocab_size is 0"),
+        ({"pad_token_id": 70000}, "pad_token_id is 70000"),
         ({"hidden_act": "nope"}, "no model can be built.*nope"),
     ],
 )
@@ -139,13 +148,13 @@ def test_an_unknown_architecture(folder: Callable[..., Path]):
 @pytest.mark.parametrize(("family", "positions"), [("bert", 40), ("roberta", 38)])
 def test_a_sequence_longer_than_the_positions(family: str, positions: int, folder: Callable[..., Path]):
     path = folder(family)
-    with made(path, sequence_length=positions).open() as (model, inputs), torch.inference_mode():
+    with made(path, sequence_length=positions).open() as (model, inputs, _), torch.inference_mode():
         model(**inputs)  # the longest that fits does run
     raised = positions + 1 + (40 - positions)
     with pytest.raises(UsageError, match=f"beyond the model's {positions} positions.*={raised}"):
         made(path, sequence_length=positions + 1)
     longer = made(path, {"max_position_embeddings": str(raised)}, sequence_length=positions + 1)
-    with longer.open() as (model, inputs), torch.inference_mode():
+    with longer.open() as (model, inputs, _), torch.inference_mode():
         model(**inputs)
 
 
@@ -160,8 +169,23 @@ def test_weights_of_a_folder(folder: Callable[..., Path]):
     with torch.no_grad():
         model.embeddings.word_embeddings.weight[5] = 3.0
     model.save_pretrained(path)
-    with made(path, weights=True).open() as (loaded, _):
+    with made(path, weights=True).open() as (loaded, *_):
         assert (loaded.embeddings.word_embeddings.weight[5] == 3.0).all()
+    with torch.random.fork_rng():
+        generator = torch.get_rng_state()
+        with made(path, weights=True, task="sequence-classification").open() as opened:
+            (caveat,) = opened.caveats
+            assert caveat.code == "incomplete-checkpoint"
+            assert "classifier.bias, classifier.weight" in caveat.text
+        assert torch.equal(torch.get_rng_state(), generator)
+    with (
+        pytest.raises(ConfigurationError, match="shapes are not those"),
+        made(path, {"intermediate_size": "32"}, weights=True).open(),
+    ):
+        pass
+    safetensors.torch.save_file({"garbage.weight": torch.zeros(1)}, path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ConfigurationError, match="of another model"), made(path, weights=True).open():
+        pass
     (path / "model.safetensors").unlink()
     with pytest.raises(ConfigurationError, match=r"--weights: .*cannot be loaded"), made(path, weights=True).open():
         pass
@@ -194,6 +218,8 @@ def test_one_model_has_one_digest_however_it_was_written_down(folder: Callable[.
     build.checked_config(configuration.resolve(str(path)), {}).save_pretrained(path)
     assert made(path).workload.config_sha256 == short
     assert made(path, {"num_hidden_layers": "2"}).workload.config_sha256 != short
+    zeros = [made(folder(hidden_dropout_prob=zero)).workload.config_sha256 for zero in (0, 0.0)]
+    assert zeros[0] == zeros[1] != short
 
 
 # Live modules --------------------------------------------------------------------------------------------------------
@@ -207,7 +233,7 @@ def test_a_live_module_is_measured_where_and_as_it_is(untouched: Any):
     found = live.from_module(model, torch.ones(2, 8, dtype=torch.long))
     assert (found.workload.batch_size, found.workload.sequence_length) == (2, 8)
     assert (found.workload.model, found.workload.weights) == ("BertModel", "module")
-    with found.open() as (opened, inputs):
+    with found.open() as (opened, inputs, _):
         assert opened is model
         assert not any(module.training for module in opened.modules())
         assert set(inputs) == {"input_ids"}
@@ -241,15 +267,36 @@ def test_masks_are_told_apart():
     two = live.from_module(model, {"input_ids": ids, "attention_mask": torch.ones(1, 8)})
     assert two.workload.mask == "2d"
     assert [caveat.code for caveat in two.caveats] == ["mask-2d"]
+    assert two.workload.padding == 0.0
+    half = torch.tensor([[1, 1, 1, 1, 1, 1, 0, 0]])
+    assert live.from_module(model, {"input_ids": ids, "attention_mask": half}).workload.padding == 0.25
     four = live.from_module(model, {"input_ids": ids, "attention_mask": torch.zeros(1, 1, 8, 8)})
     assert four.workload.mask == "4d"
     assert four.caveats == []
+    assert four.workload.padding is None
+    embedded = live.from_module(
+        model, {"attention_mask": torch.zeros(2, 1, 8, 8), "inputs_embeds": torch.ones(2, 8, 32)}
+    )
+    assert (embedded.workload.batch_size, embedded.workload.sequence_length) == (2, 8)
+
+
+@pytest.mark.parametrize("task", ["masked-lm", "token-classification", None])
+def test_the_task_of_a_live_model(task: str | None):
+    assert live.from_module(tiny("bert", task=task), torch.ones(1, 8, dtype=torch.long)).workload.task == task
+
+
+def test_a_model_on_two_devices_or_on_one_without_a_clock():
+    model = tiny("bert")
+    model.pooler.to("meta")
+    with pytest.raises(DeviceError, match="spread over cpu, meta"):
+        live.from_module(model, torch.ones(1, 8, dtype=torch.long))
 
 
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
         ({}, "a tensor of token ids or a mapping"),
+        ({"attention_mask": torch.ones(1, 8)}, "neither input_ids nor inputs_embeds"),
         ("text", "a tensor of token ids or a mapping"),
         ({"input_ids": [[1]]}, "input input_ids must be a tensor"),
         (torch.ones(3), "input input_ids must be a tensor"),

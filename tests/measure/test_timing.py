@@ -79,7 +79,7 @@ def test_planted_costs_are_found_exactly(family: str, style: str):
         clock.plant(modules[path], 10**i)  # every digit of a sum tells one place
         expected[key] = expected.get(key, 0) + 10**i
     with subject.marks(), torch.inference_mode():
-        tape = subject.run_marked()
+        tape = subject.run()
     found: dict[tuple[int | None, Component], int] = {}
     for owner, nanoseconds in subject.attribute(tape).items():
         key = (owner.unit, owner.component)
@@ -98,7 +98,7 @@ def test_albert_shares_one_module_and_its_residual_sum_is_add_norm(style: str):
     clock.plant(layer.activation, 100)
     clock.plant(layer.full_layer_layer_norm, 1000)
     with subject.marks(), torch.inference_mode():
-        found = subject.attribute(subject.run_marked())
+        found = subject.attribute(subject.run())
     path = "encoder.albert_layer_groups.0.albert_layers.0"
     for unit in range(3):
         assert found[Owner(unit, Component.SOFTMAX_ATTENTION, f"{path}.attention")] == 1
@@ -115,12 +115,12 @@ def test_marks_are_the_same_in_both_styles_and_leave_nothing(family: str, style:
         before = model(torch.ones(1, 8, dtype=torch.long))[0]
         subject = marked(model, Planted(), style)
         with subject.marks():
-            codes = subject.run_marked().codes
+            codes = subject.run().codes
         after = model(torch.ones(1, 8, dtype=torch.long))[0]
     assert torch.equal(before, after)
     other = marked(model, Planted(), STYLES[1 - STYLES.index(style)])
     with other.marks(), torch.inference_mode():
-        assert other.run_marked().codes == codes
+        assert other.run().codes == codes
     # Every boundary that is entered is left.
     assert sorted(c // 2 for c in codes if c % 2 == 0) == sorted(c // 2 for c in codes if c % 2)
 
@@ -136,7 +136,7 @@ def test_an_exception_in_the_forward_leaves_nothing(style: str, untouched: Any):
     untouched(model)
     subject = marked(model, Planted(), style)
     with pytest.raises(RuntimeError, match="planted"), subject.marks():
-        subject.run_marked()
+        subject.run()
     # The boundaries were left on the way out, so that the tape still reads.
     tape = subject.clock.stop()
     assert subject.attribute(tape)
@@ -149,7 +149,7 @@ def test_a_forward_that_the_user_patched_is_put_back():
     before = traces_of(model)
     subject = marked(model, Planted(), "wrappers")
     with subject.marks(), torch.inference_mode():
-        subject.run_marked()
+        subject.run()
     assert traces_of(model) == before
     assert vars(model.encoder.layer[0])["forward"] is own
 

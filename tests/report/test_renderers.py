@@ -43,6 +43,7 @@ def hostile(real: Breakdown) -> Breakdown:
     real.label = HOSTILE
     real.caveats = [Caveat(code="x", text=HOSTILE)]
     real.host.cpu = HOSTILE
+    real.workload.clock = HOSTILE
     return real
 
 

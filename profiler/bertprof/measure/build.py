@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from bertprof.configuration import Configuration
 from bertprof.errors import BertprofError, ConfigurationError, DeviceError, UnsupportedModelError, UsageError
 from bertprof.measure.anatomy import FAMILIES
+from bertprof.record import Caveat
 
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
@@ -39,7 +40,7 @@ TASKS: Mapping[str, str] = {
 
 _SIZES = (
     *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_dim"),
-    *("max_position_embeddings", "embedding_size", "num_hidden_groups", "inner_group_num"),
+    *("max_position_embeddings", "embedding_size", "num_hidden_groups", "inner_group_num", "type_vocab_size"),
 )
 
 
@@ -75,7 +76,8 @@ def checked_config(configuration: Configuration, overrides: Mapping[str, str]) -
 
 def _typed(config: Any, key: str, text: str) -> Any:
     """The override's text in the type of the field that it replaces."""
-    known = {**config.to_dict(), **dict.fromkeys(config.attribute_map)}
+    # num_labels is a property, made of the table of labels that the configuration holds.
+    known = {*config.to_dict(), *config.attribute_map, "num_labels"}
     if key not in known or key == "model_type":
         near = difflib.get_close_matches(key, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -111,6 +113,9 @@ def _check_sizes(config: Any) -> None:
         value = getattr(config, name, None)
         if value is not None and (type(value) is not int or value < 1):
             raise ConfigurationError(f"{name} is {value!r}; it must be a whole number of at least 1")
+    padding = config.pad_token_id
+    if padding is not None and not 0 <= padding < config.vocab_size:
+        raise ConfigurationError(f"pad_token_id is {padding}; it must be null or below vocab_size {config.vocab_size}")
     if config.hidden_size % config.num_attention_heads:
         raise ConfigurationError(
             f"hidden_size {config.hidden_size} is not divisible by num_attention_heads {config.num_attention_heads}"
@@ -120,7 +125,12 @@ def _check_sizes(config: Any) -> None:
 def config_sha256(config: Any) -> str:
     """A digest of the fields that make the architecture, however the configuration was written down."""
     volatile = {"transformers_version", "architectures", "_name_or_path", "dtype", "torch_dtype", "use_cache"}
-    fields = {key: value for key, value in config.to_diff_dict().items() if key not in volatile and value is not None}
+    fields = {
+        # 0 and 0.0 are one value, and which of them a default is differs between versions of transformers.
+        key: int(value) if isinstance(value, float) and value.is_integer() else value
+        for key, value in config.to_diff_dict().items()
+        if key not in volatile and value is not None
+    }
     return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -143,27 +153,43 @@ def with_random_weights(config: Any, task: str | None, attention: str, dtype: to
 
 def with_checkpoint(
     configuration: Configuration, config: Any, task: str | None, attention: str, dtype: torch.dtype
-) -> nn.Module:
-    """The model on the CPU with its checkpoint's weights, in eval mode.
+) -> tuple[nn.Module, list[Caveat]]:
+    """The model on the CPU with its checkpoint's weights, in eval mode, and a caveat where some are not from there.
 
     Raises:
         ConfigurationError: there are no weights, they cannot be read, or they do not fit the configuration.
     """
+    model: nn.Module
     try:
-        model: nn.Module = _auto_class(task).from_pretrained(
-            configuration.source,
-            config=copy.deepcopy(config),
-            attn_implementation=attention,
-            dtype=dtype,
-            local_files_only=configuration.origin == "folder",
-            trust_remote_code=False,
-        )
+        with torch.random.fork_rng(devices=[]):  # what the checkpoint lacks is drawn at random
+            model, report = _auto_class(task).from_pretrained(
+                configuration.source,
+                config=copy.deepcopy(config),
+                attn_implementation=attention,
+                dtype=dtype,
+                local_files_only=configuration.origin == "folder",
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
     except Exception as error:
         if is_out_of_memory(error):
             raise
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        if "mismatch" in str(error):
+            reason = "their shapes are not those of the configuration"
         raise ConfigurationError(f"--weights: those of {configuration.source} cannot be loaded: {reason}") from None
-    return model.eval()
+    absent = sorted(report["missing_keys"])
+    if len(absent) >= len(model.state_dict()):
+        raise ConfigurationError(f"--weights: those of {configuration.source} are of another model: no name fits")
+    return model.eval(), _incomplete(absent)
+
+
+def _incomplete(absent: list[str]) -> list[Caveat]:
+    if not absent:
+        return []
+    shown = ", ".join(absent[:3]) + (" and more" if len(absent) > 3 else "")
+    text = f"the checkpoint lacks {len(absent)} of the model's tensors, which are random: {shown}"
+    return [Caveat(code="incomplete-checkpoint", text=text, value=float(len(absent)))]
 
 
 def _auto_class(task: str | None) -> Any:
@@ -218,7 +244,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, on either device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    signs = ("allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ do not, tracing has changed what the model computes; there, and where there is n
 3.14), the forward as it runs is what counts, and a caveat says so.
 """
 
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +31,6 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
-from transformers import masking_utils
 
 from bertprof.attribution import Owner, Region, Walker
 from bertprof.measure.operators import (
@@ -96,12 +96,12 @@ class CountingError(Exception):
     """The forward cannot be followed by this way of counting."""
 
 
-def count(twin: nn.Module, inputs: Mapping[str, torch.Tensor], regions: Mapping[str, Region]) -> Counts:
+def count(twin: nn.Module, inputs: Mapping[str, Any], regions: Mapping[str, Region]) -> Counts:
     """Counts one forward of a meta twin, along fvcore's trace, and checks that by the operators that it dispatches.
 
     Args:
         twin: the float model on the meta device, in eval mode. Its hooks may be left changed after a failure.
-        inputs: keyword arguments of its forward, on the meta device.
+        inputs: keyword arguments of its forward; its tensors on the meta device.
         regions: module path → region.
 
     Raises:
@@ -120,7 +120,7 @@ def count(twin: nn.Module, inputs: Mapping[str, torch.Tensor], regions: Mapping[
     return counts
 
 
-def count_by_trace(twin: nn.Module, inputs: Mapping[str, torch.Tensor], regions: Mapping[str, Region]) -> Counts:
+def count_by_trace(twin: nn.Module, inputs: Mapping[str, Any], regions: Mapping[str, Region]) -> Counts:
     """Counts along fvcore's traced graph. Arguments as `count`.
 
     Raises:
@@ -133,7 +133,8 @@ def count_by_trace(twin: nn.Module, inputs: Mapping[str, torch.Tensor], regions:
             warnings.simplefilter("ignore")
             from fvcore.nn.jit_analysis import JitModelAnalysis  # compiles scripts as it is imported, and warns of that
 
-            analysis = JitModelAnalysis(_Positional(twin, tuple(inputs)), tuple(inputs.values()))
+            tensors = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+            analysis = JitModelAnalysis(_Positional(twin, tuple(tensors), inputs), tuple(tensors.values()))
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
             analysis.set_op_handle(**graph.handles())
             analysis.total()
@@ -149,27 +150,30 @@ def _unseen() -> Iterator[None]:
 
     Some versions (5.17) add a mask while they are traced that they leave out when they run.
     """
-    asked = getattr(masking_utils, "is_tracing", None)
-    if asked is None:
+    masking = sys.modules.get("transformers.masking_utils")
+    asked = getattr(masking, "is_tracing", None)
+    if masking is None or asked is None:
         yield
         return
-    masking_utils.is_tracing = lambda *tensors: False
+    setattr(masking, "is_tracing", lambda *tensors: False)  # noqa: B010 (no attribute that a type checker knows)
     try:
         yield
     finally:
-        masking_utils.is_tracing = asked
+        setattr(masking, "is_tracing", asked)  # noqa: B010
 
 
 class _Positional(nn.Module):
-    """Takes the model's keyword arguments by position and returns plain tensors, as tracing wants it."""
+    """Takes the model's tensors by position and returns plain tensors, as tracing wants it."""
 
-    def __init__(self, model: nn.Module, names: tuple[str, ...]) -> None:
+    def __init__(self, model: nn.Module, names: tuple[str, ...], arguments: Mapping[str, Any]) -> None:
         super().__init__()
         self.model = model
         self._names = names
+        self._arguments = dict(arguments)
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return tuple(tensors_of(self.model(**dict(zip(self._names, tensors, strict=True)))))
+        arguments = {**self._arguments, **dict(zip(self._names, tensors, strict=True))}
+        return tuple(tensors_of(self.model(**arguments)))
 
 
 def tensors_of(output: Any) -> Iterator[torch.Tensor]:
@@ -282,7 +286,7 @@ def _operand(value: Any) -> Operand:
     return Operand(tuple(kind.sizes()), kind.scalarType() in ("Float", "Double", "Half", "BFloat16"))
 
 
-def count_by_dispatch(model: nn.Module, inputs: Mapping[str, torch.Tensor], regions: Mapping[str, Region]) -> Counts:
+def count_by_dispatch(model: nn.Module, inputs: Mapping[str, Any], regions: Mapping[str, Region]) -> Counts:
     """Counts the operators that a forward dispatches. Arguments as `count`; any device.
 
     Raises:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from bertprof.errors import UsageError
+from bertprof.errors import DeviceError, UsageError
 from bertprof.measure.anatomy import regions_of
-from bertprof.measure.build import config_sha256, quiet
-from bertprof.measure.subject import Inputs, Subject, unrecognised
+from bertprof.measure.build import TASKS, config_sha256, quiet
+from bertprof.measure.subject import Opened, Subject, unrecognised
 from bertprof.record import Caveat, Workload
 
 
@@ -20,29 +20,28 @@ def from_module(model: nn.Module, inputs: Any, name: str | None = None) -> Subje
 
     Args:
         model: a transformers model.
-        inputs: its forward's keyword arguments (a dict, or a tokenizer's output), or one tensor of token ids of shape
-            (batch, sequence); on the model's device.
+        inputs: its forward's keyword arguments (a dict, or a tokenizer's output) with input_ids of shape (batch,
+            sequence) or inputs_embeds of shape (batch, sequence, hidden) among them, or the tensor of input_ids alone;
+            on the model's device.
         name: what to call it; what its configuration or class is called otherwise.
 
     Raises:
         UnsupportedModelError: see `bertprof.measure.anatomy.regions_of`.
         UsageError: the inputs are of no form that the model takes, or on another device than the model.
+        DeviceError: the model is spread over devices, or on one that has no clock here.
     """
     regions = regions_of(model)
-    named = _named_inputs(inputs)
-    parameter = next(model.parameters())
-    for key, tensor in named.items():
-        if tensor.device != parameter.device:
-            raise UsageError(f"input {key} is on {tensor.device}, the model on {parameter.device}: move one of them")
-    leading = named.get("input_ids", next(iter(named.values())))
-    mask = named.get("attention_mask")
+    arguments = _arguments(inputs)
+    device = _device_of(model, arguments)
+    leading = _leading(arguments)
+    mask = arguments.get("attention_mask")
     twin = _twin_of(model)
 
     @contextmanager
-    def open_() -> Iterator[tuple[nn.Module, Inputs]]:
+    def open_() -> Iterator[Opened]:
         modes = {module: module.training for module in model.modules()}
         try:
-            yield model.eval(), named
+            yield Opened(model.eval(), arguments)
         finally:
             for module, training in modes.items():
                 module.training = training
@@ -51,35 +50,77 @@ def from_module(model: nn.Module, inputs: Any, name: str | None = None) -> Subje
         workload=Workload(
             model=name or getattr(model.config, "_name_or_path", "") or type(model).__name__,
             config_sha256=config_sha256(model.config),
+            task=_task_of(model),
             batch_size=leading.shape[0],
             sequence_length=leading.shape[1],
+            padding=_padding(mask),
             mask="none" if mask is None else "2d" if mask.ndim == 2 else "4d",
-            dtype=str(parameter.dtype).removeprefix("torch."),
+            dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
             attention=str(getattr(model.config, "_attn_implementation", None) or "eager"),
-            device=str(parameter.device),
+            device=str(device),
             weights="module",
         ),
         twin=twin,
-        twin_inputs={key: tensor.to("meta") for key, tensor in named.items()},
+        twin_inputs={k: v.to("meta") if isinstance(v, torch.Tensor) else v for k, v in arguments.items()},
         regions=regions,
-        device=parameter.device,
+        device=device,
         open=open_,
         caveats=[*unrecognised(model, regions), *_mask_caveats(mask)],
     )
 
 
-def _named_inputs(inputs: Any) -> dict[str, torch.Tensor]:
+def _arguments(inputs: Any) -> dict[str, Any]:
     if isinstance(inputs, torch.Tensor):
         inputs = {"input_ids": inputs}
-    if not isinstance(inputs, Mapping) or not inputs:
-        raise UsageError("inputs must be a tensor of token ids or a mapping from the forward's arguments to tensors")
-    for key, value in inputs.items():
-        if not isinstance(value, torch.Tensor) or value.ndim < 2:
-            raise UsageError(f"input {key} must be a tensor of shape (batch, sequence, ...)")
+    if not isinstance(inputs, Mapping) or not inputs or not all(isinstance(key, str) for key in inputs):
+        raise UsageError(
+            "inputs must be a tensor of token ids or a mapping from the forward's arguments to their values"
+        )
     return dict(inputs)
 
 
-def _mask_caveats(mask: torch.Tensor | None) -> list[Caveat]:
+def _leading(arguments: Mapping[str, Any]) -> torch.Tensor:
+    """The input that tells batch size and sequence length."""
+    for key in ("input_ids", "inputs_embeds"):
+        value = arguments.get(key)
+        if value is not None:
+            if not isinstance(value, torch.Tensor) or value.ndim < 2:
+                raise UsageError(f"input {key} must be a tensor of shape (batch, sequence, ...)")
+            return value
+    raise UsageError("the inputs hold neither input_ids nor inputs_embeds, without which nothing can be run")
+
+
+def _device_of(model: nn.Module, arguments: Mapping[str, Any]) -> torch.device:
+    """Where model and inputs are, all of them."""
+    devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
+    if len(devices) > 1:
+        raise DeviceError(f"the model is spread over {', '.join(sorted(map(str, devices)))}; move it to one device")
+    (device,) = devices
+    if device.type not in ("cpu", "cuda", "meta"):
+        raise DeviceError(f"the model is on {device}, where bertprof has no clock; move it to the CPU or a CUDA device")
+    for key, value in arguments.items():
+        if isinstance(value, torch.Tensor) and value.device != device:
+            raise UsageError(f"input {key} is on {value.device}, the model on {device}: move one of them")
+    return device
+
+
+def _task_of(model: nn.Module) -> str | None:
+    """The task whose class the model is of, as `--task` calls it; None for a base model."""
+    head = type(model).__name__.partition("For")[2]
+    tasks = {name.removeprefix("AutoModelFor"): task for task, name in TASKS.items()}
+    return tasks.get(head, head or None)
+
+
+def _padding(mask: Any) -> float | None:
+    """The share of tokens that a 2-D mask hides; None where a mask of another form does not tell."""
+    if mask is None:
+        return 0.0
+    if mask.ndim != 2 or mask.device.type == "meta":
+        return None
+    return float((mask == 0).float().mean())
+
+
+def _mask_caveats(mask: Any) -> list[Caveat]:
     if mask is None or mask.ndim != 2:
         return []
     text = (
@@ -93,9 +134,9 @@ def _twin_of(model: nn.Module) -> nn.Module | None:
     """A meta twin: from the configuration where that gives the same model, else a copy without storage, else None."""
     try:
         with quiet(), torch.device("meta"):
-            twin = type(model)(copy.deepcopy(model.config))
+            twin = type(model)(copy.deepcopy(model.config)).to(next(model.parameters()).dtype)
         if _skeleton(twin) == _skeleton(model):
-            return twin.to(next(model.parameters()).dtype).eval()
+            return twin.eval()
     except Exception:  # a constructor that takes more than its configuration: copy instead
         pass
     try:
@@ -106,22 +147,26 @@ def _twin_of(model: nn.Module) -> nn.Module | None:
         for buffer in model.buffers():
             memo[id(buffer)] = torch.empty_like(buffer, device="meta")
         twin = copy.deepcopy(model, memo)
-        # A forward patched on an instance is a closure over the original, which no copy can take along.
-        if not any("forward" in vars(module) for module in twin.modules()):
-            return twin.eval()
     except Exception:  # something in it cannot be copied
-        pass
-    return None
+        return None
+    # A forward patched on an instance, and a hook, may be a closure over the original, which no copy can take along.
+    if any("forward" in vars(m) or m._forward_hooks or m._forward_pre_hooks for m in twin.modules()):
+        return None
+    return twin.eval()
 
 
-def _skeleton(model: nn.Module) -> list[tuple[str, str, tuple[tuple[str, tuple[int, ...]], ...], bool]]:
-    """Module by module: its path, its class, the shapes of its own parameters, whether its forward is patched."""
+def _skeleton(model: nn.Module) -> list[Any]:
+    """Module by module: its path and class, whether its forward is patched, and its own parameters.
+
+    Of each parameter: its name, shape, dtype, and the first name of the parameter that it is, which tells ties.
+    """
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
     return [
         (
             path,
             type(module).__qualname__,
-            tuple((name, tuple(p.shape)) for name, p in module.named_parameters(recurse=False)),
             "forward" in vars(module),
+            [(n, tuple(p.shape), p.dtype, first[id(p)]) for n, p in module.named_parameters(recurse=False)],
         )
         for path, module in model.named_modules()
     ]

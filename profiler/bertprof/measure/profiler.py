@@ -56,21 +56,22 @@ def measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
     counted = []
     for subject in subjects:
         options.progress("counting", 0.0)
-        counted.append(_count(subject))
+        counted.append(_count(subject, may_run=options.time))
     if not options.time:
         return [_breakdown(s, c, None, options) for s, c in zip(subjects, counted, strict=True)]
     with ExitStack() as stack:
         threads = stack.enter_context(timing.threads(options.threads))
-        marked = []
-        for subject in subjects:
-            options.progress("building", 0.0)
-            model, inputs = stack.enter_context(subject.open())
-            marked.append(timing.Marked(model, inputs, subject.regions, clock_for(subject.device)))
+        marked: list[timing.Marked] = []
         try:
-            for each, found in zip(marked, counted, strict=True):
-                found.caveats.extend(_finite(each.model, each.inputs))
-            for device in _cuda_devices(subjects):
-                torch.cuda.reset_peak_memory_stats(device)
+            for subject, found in zip(subjects, counted, strict=True):
+                options.progress("building", 0.0)
+                if subject.device.type == "meta":
+                    raise DeviceError(f"{subject.workload.model} has no weights to run: count it with time=False")
+                opened = stack.enter_context(subject.open())
+                found.caveats.extend((*opened.caveats, *_finite(opened.model, opened.inputs)))
+                if subject.device.type == "cuda":
+                    torch.cuda.reset_peak_memory_stats(subject.device)
+                marked.append(timing.Marked(opened.model, opened.inputs, subject.regions, clock_for(subject.device)))
             series = timing.sample(
                 marked, min_time_s=options.min_time_s, progress=lambda done: options.progress("timing", done)
             )
@@ -81,14 +82,12 @@ def measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
                     f"the forward of {name} does not fit into memory: {error}; reduce batch size or sequence length"
                 ) from None
             raise
+        # The allocator's peak is that of the process: with several models in it, of none of them.
+        peak = _peak(subjects[0].device) if len(subjects) == 1 else None
         return [
-            _breakdown(s, c, _Timed(kept, m.clock.name, threads), options)
+            _breakdown(s, c, _Timed(kept, m.clock.name, threads, peak), options)
             for s, c, m, kept in zip(subjects, counted, marked, series, strict=True)
         ]
-
-
-def _cuda_devices(subjects: Sequence[Subject]) -> list[torch.device]:
-    return [subject.device for subject in subjects if subject.device.type == "cuda"]
 
 
 # Counting ------------------------------------------------------------------------------------------------------------
@@ -101,19 +100,22 @@ class _Counted(NamedTuple):
     caveats: list[Caveat]
 
 
-def _count(subject: Subject) -> _Counted:
+def _count(subject: Subject, *, may_run: bool) -> _Counted:
+    """Counts the twin, or the model itself where there is none and it may run or is there anyway."""
     reason = "no twin without storage could be made"
     if subject.twin is not None:
         try:
             return _gathered(subject, subject.twin, flops.count(subject.twin, subject.twin_inputs, subject.regions))
         except flops.CountingError as error:
             reason = f"its forward does not run without storage: {error}"
+    if not may_run and subject.workload.weights != "module":
+        raise ConfigurationError(f"{subject.workload.model} cannot be counted without running it: {reason}")
     try:
-        with subject.open() as (model, inputs):
-            counts = flops.count_by_dispatch(model, inputs, subject.regions)
+        with subject.open() as opened:
+            counts = flops.count_by_dispatch(opened.model, opened.inputs, subject.regions)
             text = f"{reason}; the model itself was run and counted"
             counts.caveats.append(Caveat(code="counted-on-the-model", text=text))
-            return _gathered(subject, model, counts)
+            return _gathered(subject, opened.model, counts)
     except flops.CountingError as error:
         raise ConfigurationError(f"the forward of {subject.workload.model} fails: {error}") from None
 
@@ -162,6 +164,7 @@ class _Timed(NamedTuple):
     series: timing.Series
     clock: str
     threads: int
+    peak_memory_bytes: int | None
 
 
 class _Kept(NamedTuple):
@@ -184,7 +187,7 @@ def _breakdown(subject: Subject, counted: _Counted, timed: _Timed | None, option
         modules=_with_times(counted.modules, kept),
         instrumented_ms=None if kept is None else kept.instrumented,
         end_to_end_ms=None if kept is None else kept.end_to_end,
-        peak_memory_bytes=_peak(subject.device) if timed is not None else None,
+        peak_memory_bytes=None if timed is None else timed.peak_memory_bytes,
         caveats=counted.caveats,
     )
 
@@ -202,16 +205,17 @@ def _peak(device: torch.device) -> int | None:
 def _kept(series: timing.Series) -> _Kept:
     """At most MOST_SAMPLES repeats, in ticks.
 
-    Of more, consecutive blocks are cut and from each the repeat with the median instrumented total is kept whole, so
-    that its components still sum to its total; the bare forward is the block's median.
+    Of more, consecutive blocks are cut and from each one repeat is kept whole, bare forward and all, so that pairs stay
+    pairs and parts still sum to their total: the one whose two forwards together are the block's median. Of two middle
+    ones, the lower and the upper are taken in turn; always the lower would make every time too short.
     """
     instrumented: Samples = []
     end_to_end: Samples = []
     rows: dict[Owner, Samples] = {owner: [] for owner in series.owned_ns}
-    for block in sampling.blocks(len(series.totals_ns)):
-        middle = sorted(block, key=series.totals_ns.__getitem__)[(len(block) - 1) // 2]
-        bare = sampling.median([series.bare_ns[i] for i in block])
-        end_to_end.append(_ms(max(1, round(bare / _TICK_NS))))
+    for number, block in enumerate(sampling.blocks(len(series.totals_ns))):
+        ranked = sorted(block, key=lambda i: series.totals_ns[i] + series.bare_ns[i])
+        middle = ranked[(len(ranked) - 1 + number % 2) // 2]
+        end_to_end.append(_ms(max(1, round(series.bare_ns[middle] / _TICK_NS))))
         # Rounding the running sum, not each row, keeps the rounded rows' sum the rounded total.
         running = ticks = 0
         for owner, samples in series.owned_ns.items():

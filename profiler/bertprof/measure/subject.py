@@ -1,6 +1,7 @@
 """From a configuration to a Subject: all that a measurement needs to know of one model."""
 
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,7 +17,8 @@ from bertprof.measure import build
 from bertprof.measure.anatomy import regions_of
 from bertprof.record import Caveat, Workload
 
-Inputs = Mapping[str, torch.Tensor]
+Inputs = Mapping[str, Any]
+"""The keyword arguments of a forward: tensors, and whatever else it takes."""
 
 
 class Request(NamedTuple):
@@ -31,6 +33,14 @@ class Request(NamedTuple):
     weights: bool
 
 
+class Opened(NamedTuple):
+    """A model ready to run, in eval mode, with its inputs, and what a reader must know of how it was made ready."""
+
+    model: nn.Module
+    inputs: Inputs
+    caveats: Sequence[Caveat] = ()
+
+
 @dataclass(frozen=True)
 class Subject:
     """A model to be measured.
@@ -42,8 +52,7 @@ class Subject:
         twin_inputs: the keyword arguments of the twin's forward, on the meta device.
         regions: module path → region, the same for twin and model.
         device: where the model runs.
-        open: a context in which the model to run stands ready, in eval mode, with its inputs; a live model is as it
-            was before on leaving it.
+        open: a context in which the model to run stands ready; on leaving it, a live model is as it was before.
         caveats: what a reader must know of how the subject was made.
     """
 
@@ -52,7 +61,7 @@ class Subject:
     twin_inputs: Inputs
     regions: dict[str, Region]
     device: torch.device
-    open: Callable[[], AbstractContextManager[tuple[nn.Module, Inputs]]]
+    open: Callable[[], AbstractContextManager[Opened]]
     caveats: list[Caveat] = field(default_factory=list)
 
 
@@ -64,16 +73,24 @@ def find_device(name: str) -> torch.device:
         DeviceError: this machine or this build of torch does not have it.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, colon, index = name.partition(":")
     if name == "cpu":
         return torch.device("cpu")
     if kind != "cuda" or (colon and not index.isdecimal()):
         raise UsageError(f"--device {name}: unknown; use auto, cpu, cuda or cuda:N")
-    if not torch.cuda.is_available():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an old driver is told in the error
+        available = torch.cuda.is_available()
+    if not available:
         why = "this build of torch has no CUDA" if torch.version.cuda is None else "torch finds no CUDA GPU"
         raise DeviceError(f"--device {name}: {why}; use --device cpu")
-    number = int(index) if index else torch.cuda.current_device()
+    try:
+        number = int(index) if index else torch.cuda.current_device()
+    except RuntimeError as error:
+        raise DeviceError(f"--device {name}: CUDA cannot be started: {error}") from None
     if number >= torch.cuda.device_count():
         raise DeviceError(f"--device {name}: this machine has {torch.cuda.device_count()} GPU(s), counted from cuda:0")
     return torch.device("cuda", number)
@@ -102,15 +119,16 @@ def from_configuration(configuration: Configuration, overrides: Mapping[str, str
     shape = (request.batch_size, request.sequence_length)
 
     @contextmanager
-    def open_() -> Iterator[tuple[nn.Module, Inputs]]:
+    def open_() -> Iterator[Opened]:
+        caveats: list[Caveat] = []
         with build.failing_as(name, request.device, request.task):
             if request.weights:
-                model = build.with_checkpoint(configuration, config, request.task, request.attention, dtype)
+                model, caveats = build.with_checkpoint(configuration, config, request.task, request.attention, dtype)
             else:
                 model = build.with_random_weights(config, request.task, request.attention, dtype)
             model = model.to(request.device)
             inputs = {"input_ids": _token_ids(config, shape).to(request.device)}
-        yield model, inputs
+        yield Opened(model, inputs, caveats)
 
     return Subject(
         workload=Workload(

@@ -77,15 +77,11 @@ class Marked:
                 stack.callback(attach(module, self.clock.mark, 2 * i))
             yield
 
-    def run_bare(self) -> Tape:
-        """One forward without marks."""
+    def run(self) -> Tape:
+        """One forward: bare, or with marks where `marks()` is open."""
         self.clock.start()
         self.model(**self.inputs)
         return self.clock.stop()
-
-    def run_marked(self) -> Tape:
-        """One forward with marks. `marks()` must be open."""
-        return self.run_bare()
 
     def attribute(self, tape: Tape) -> dict[Owner, int]:
         """The tape's nanoseconds by owner; their sum is the tape's total."""
@@ -177,7 +173,7 @@ def sample(
     `min_time_s` have passed. Several models are interleaved round by round.
 
     Args:
-        subjects: the models; `style` is chosen for each from its latency unless set by the caller.
+        subjects: the models; `style` is set for each by its latency.
         min_time_s: seconds of sampling at least.
         progress: is told the share of the longest time that has passed, 0 to 1.
         now: seconds; for tests.
@@ -187,12 +183,12 @@ def sample(
     """
     with _undisturbed():
         for subject in subjects:
-            latency_ms = min(subject.run_bare().total_ns for _ in range(WARM_UP_ROUNDS)) / 1e6
+            latency_ms = min(subject.run().total_ns for _ in range(WARM_UP_ROUNDS)) / 1e6
             subject.style = "hooks" if latency_ms >= HOOKS_FROM_MS else "wrappers"
             _reserve(subject)
             for _ in range(WARM_UP_ROUNDS):
                 with subject.marks():
-                    subject.run_marked()
+                    subject.run()
         series = [Series(subject.style) for subject in subjects]
         started = now()
         rounds = 0
@@ -212,12 +208,12 @@ def sample(
 
 def _pair(subject: Marked, *, bare_first: bool) -> tuple[Tape, Tape]:
     if bare_first:
-        bare = subject.run_bare()
+        bare = subject.run()
         with subject.marks():
-            return bare, subject.run_marked()
+            return bare, subject.run()
     with subject.marks():
-        marked = subject.run_marked()
-    return subject.run_bare(), marked
+        marked = subject.run()
+    return subject.run(), marked
 
 
 def _is_known(series: Series) -> bool:
@@ -229,7 +225,7 @@ def _reserve(subject: Marked) -> None:
     """CUDA events are made before the first instrumented forward, not inside it."""
     if isinstance(subject.clock, EventClock):
         with subject.marks():
-            marks = len(subject.run_marked().codes)
+            marks = len(subject.run().codes)
         subject.clock.reserve(marks)
 
 

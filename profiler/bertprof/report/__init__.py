@@ -4,49 +4,52 @@ The suffix of the file that is asked for picks the renderer. Heavy libraries are
 them, when they run.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bertprof import record
 from bertprof.errors import UsageError
 from bertprof.record import Breakdown
+from bertprof.survey.claims import Verdict
+
+Claims = Sequence[Verdict]
 
 
-def _json(breakdown: Breakdown, by: str) -> bytes:
+def _json(breakdown: Breakdown, by: str, claims: Claims) -> bytes:
     return record.encode(breakdown)
 
 
-def _csv(breakdown: Breakdown, by: str) -> bytes:
+def _csv(breakdown: Breakdown, by: str, claims: Claims) -> bytes:
     from bertprof.report import csv
 
     return csv.render(breakdown).encode()
 
 
-def _markdown(breakdown: Breakdown, by: str) -> bytes:
+def _markdown(breakdown: Breakdown, by: str, claims: Claims) -> bytes:
     from bertprof.report import markdown
 
-    return markdown.render(breakdown, by=by).encode()
+    return markdown.render(breakdown, by, claims).encode()
 
 
-def _page(breakdown: Breakdown, by: str) -> bytes:
+def _page(breakdown: Breakdown, by: str, claims: Claims) -> bytes:
     from bertprof.report import page
 
-    return page.render(breakdown, by=by).encode()
+    return page.render(breakdown, by, claims).encode()
 
 
-def _png(breakdown: Breakdown, by: str) -> bytes:
+def _png(breakdown: Breakdown, by: str, claims: Claims) -> bytes:
     from bertprof.report import figure
 
     return figure.render(breakdown, "png")
 
 
-def _svg(breakdown: Breakdown, by: str) -> bytes:
+def _svg(breakdown: Breakdown, by: str, claims: Claims) -> bytes:
     from bertprof.report import figure
 
     return figure.render(breakdown, "svg")
 
 
-RENDERERS: Mapping[str, Callable[[Breakdown, str], bytes]] = {
+RENDERERS: Mapping[str, Callable[[Breakdown, str, Claims], bytes]] = {
     ".json": _json,
     ".html": _page,
     ".png": _png,
@@ -54,7 +57,7 @@ RENDERERS: Mapping[str, Callable[[Breakdown, str], bytes]] = {
     ".csv": _csv,
     ".md": _markdown,
 }
-"""File suffix → renderer: a record and a view in, the file's content out."""
+"""File suffix → renderer: a record, a view and the survey's checked claims in, the file's content out."""
 
 
 def check_suffix(path: Path) -> None:
@@ -68,11 +71,17 @@ def check_suffix(path: Path) -> None:
         raise UsageError(f"-o {path}: {found}; use one of {', '.join(RENDERERS)}")
 
 
-def render(breakdown: Breakdown, path: Path, by: str = "component") -> bytes:
+def render(breakdown: Breakdown, path: Path, by: str = "component", claims: Claims = ()) -> bytes:
     """The content of a report file, by its suffix.
+
+    Args:
+        breakdown: the record.
+        path: where it will go; only its suffix matters here.
+        by: the view; see `bertprof.report.rows.table`.
+        claims: the survey's claims as checked against this record; Markdown and HTML show them.
 
     Raises:
         UsageError: no renderer has that suffix, or there is no such view.
     """
     check_suffix(path)
-    return RENDERERS[path.suffix.lower()](breakdown, by)
+    return RENDERERS[path.suffix.lower()](breakdown, by, claims)

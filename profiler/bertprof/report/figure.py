@@ -3,6 +3,8 @@
 import io
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from matplotlib import rc_context
@@ -17,9 +19,6 @@ from bertprof.record import Breakdown
 from bertprof.report import rows
 from bertprof.report.palette import REST, color_of
 from bertprof.report.rows import Row
-
-# "building the font cache" is no news to a user.
-logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 _STYLE: Any = {
     "font.family": "sans-serif",
@@ -62,7 +61,7 @@ def figure2(breakdown: Breakdown) -> Figure:
     bars = [(_TICKS[c], color_of(c), rows.row_of(breakdown, c, breakdown.of(c))) for c in SURVEY_COMPONENTS]
     others = [cost for cost in breakdown.costs if cost.component not in SURVEY_COMPONENTS]
     bars.append(("rest", REST, rows.row_of(breakdown, "rest", others)))
-    with rc_context(_STYLE):
+    with _quiet():
         figure = ReportFigure(figsize=(7.2, 5.4 if breakdown.timed else 3.1), layout="constrained")
         FigureCanvasAgg(figure)
         layout = [["memory", "flops"], ["time", "time"]] if breakdown.timed else [["memory", "flops"]]
@@ -156,7 +155,20 @@ def render(breakdown: Breakdown, suffix: Literal["png", "svg"]) -> bytes:
 def _saved(figure: Figure, suffix: str) -> bytes:
     stream = io.BytesIO()
     metadata: dict[str, Any] = {"Software": None} if suffix == "png" else {"Date": None, "Creator": "bertprof"}
-    with rc_context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font does not have
+    with _quiet():
         figure.savefig(stream, format=suffix, dpi=200, metadata=metadata)
     return stream.getvalue()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Our style; no word of a font cache being built, nor of a name in a script that the font does not have."""
+    logger = logging.getLogger("matplotlib.font_manager")
+    level = logger.level
+    try:
+        logger.setLevel(logging.ERROR)
+        with rc_context(_STYLE), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -17,12 +17,13 @@ def escape(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", " ".join(text.split())).replace("\\<", "&lt;").replace("\\>", "&gt;")
 
 
-def render(breakdown: Breakdown, by: str = "component") -> str:
+def render(breakdown: Breakdown, by: str = "component", claims: Sequence[Verdict] = ()) -> str:
     """A heading, the workload and the machine, the table, how it was measured, the caveats.
 
     Args:
         breakdown: the record.
         by: the view; see `bertprof.report.rows.table`.
+        claims: the survey's claims as checked against this record, where that was asked for.
     """
     lines = [
         f"## {escape(rows.title(breakdown))}",
@@ -34,9 +35,11 @@ def render(breakdown: Breakdown, by: str = "component") -> str:
         "",
         *_table(breakdown, by),
         "",
-        *(f"{line}  " for line in rows.timing_lines(breakdown)),
+        *(f"{escape(line)}  " for line in rows.timing_lines(breakdown)),
         *(f"- **caveat**: {escape(caveat)}" for caveat in rows.caveat_lines(breakdown)),
     ]
+    if claims:
+        lines += ["", "### What the survey claims", "", render_claims(claims)]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -197,10 +197,11 @@ def timing_lines(breakdown: Breakdown) -> list[str]:
         return []
     w = breakdown.workload
     tokens = 1000 * w.batch_size * w.sequence_length / end_to_end.value
-    return [
+    lines = [
         f"end to end {formatting.interval(end_to_end)}, {formatting.exact(round(tokens))} tokens/s: "
         f"median of {len(breakdown.end_to_end_ms)} bare forwards with its 95 % interval",
         f"marks ({w.marks}, {w.clock} clock) cost {formatting.change(overhead.value)} "
         f"[{formatting.change(overhead.low)}, {formatting.change(overhead.high)}]; "
         f"sum of the rows against the bare forward {100 * residual:+.1f} %",
     ]
+    return [formatting.plain(line) for line in lines]

@@ -17,8 +17,8 @@ MODEL = "bert-base-uncased"
 SEQUENCE_LENGTH = 256
 """The length that the survey's later edition (TACL 2021) states; version 1 states none."""
 
-Finding = tuple[str, bool | None]
-"""What was found, in words; and whether the claim holds: None where the intervals leave it open."""
+Finding = tuple[str, bool | None] | None
+"""What was found, in words, and whether the claim holds (None: the intervals leave it open); or None: not known."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,8 @@ def check(breakdown: Breakdown) -> list[Verdict]:
     """All claims, in the order of the survey."""
     verdicts = []
     for claim in CLAIMS:
-        if claim.timed and not breakdown.timed:
-            verdicts.append(Verdict(claim, "–", None, known=False))
-        else:
-            verdicts.append(Verdict(claim, *claim.check(breakdown), known=True))
+        finding = None if claim.timed and not breakdown.timed else claim.check(breakdown)
+        verdicts.append(Verdict(claim, *(finding or ("–", None)), known=finding is not None))
     return verdicts
 
 
@@ -77,7 +75,7 @@ def _largest(metric: str) -> Callable[[Breakdown], Finding]:
     """Whether the FFN has the most of a count."""
 
     def check(breakdown: Breakdown) -> Finding:
-        whole = sum(getattr(cost, metric) for cost in breakdown.costs)
+        whole = sum(getattr(cost, metric) for cost in breakdown.costs) or 1
         found = [(c, sum(getattr(cost, metric) for cost in breakdown.of(c)) / whole) for c in Component]
         ranked = sorted(found, key=lambda pair: -pair[1])
         return _percents(ranked[:2]), ranked[0][0] is Component.FFN and ranked[0][1] > ranked[1][1]
@@ -88,7 +86,7 @@ def _largest(metric: str) -> Callable[[Breakdown], Finding]:
 def _word_table(breakdown: Breakdown) -> Finding:
     table = next((m for m in breakdown.modules or [] if m.path.endswith("word_embeddings")), None)
     if table is None:
-        return "the record names no word table", None
+        return None
     share = table.parameters / breakdown.total("parameters")
     return (
         f"{formatting.exact(table.parameters)} of {formatting.exact(breakdown.total('parameters'))} parameters: "
@@ -100,7 +98,7 @@ def _word_table(breakdown: Breakdown) -> Finding:
 def _embedding_is_free(breakdown: Breakdown) -> Finding:
     costs = breakdown.of(Component.EMBEDDING)
     macs, flops = sum(c.macs for c in costs), sum(c.flops for c in costs)
-    return f"{macs} MACs ({formatting.exact(flops)} FLOPs, the sum of three vectors a token)", macs == 0
+    return f"{macs} MACs ({formatting.exact(flops)} FLOPs)", macs == 0
 
 
 def _attention_without_weights(breakdown: Breakdown) -> Finding:
@@ -134,7 +132,7 @@ def _attention_dearer_than_theory(breakdown: Breakdown) -> Finding:
     text = f"{_with_interval(time)} of the time, {100 * theory:.1f} % of the FLOPs"
     if theory > 0:
         text += f": {time.value / theory:.1f} × its share"
-    return text, True if time.low > theory else False if time.high < theory else None
+    return text, _is_above(time, Estimate(theory, theory, theory))
 
 
 def _embedding_small_not_free(breakdown: Breakdown) -> Finding:
@@ -142,23 +140,21 @@ def _embedding_small_not_free(breakdown: Breakdown) -> Finding:
     shares = {component: _share(breakdown, component) for component in SURVEY_COMPONENTS}
     embedding = shares.pop(Component.EMBEDDING)
     smallest = min(shares.values(), key=lambda share: share.value)
-    holds = (
-        True
-        if embedding.low > 0 and embedding.high < smallest.low
-        else False
-        if embedding.high <= 0 or embedding.low > smallest.high
-        else None
-    )
+    holds = _is_above(smallest, embedding) if embedding.value > 0 else False
     return f"{_with_interval(embedding)} of the time; the next smallest part {_with_interval(smallest)}", holds
 
 
 def _ffn_is_the_bottleneck(breakdown: Breakdown) -> Finding:
-    shares = sorted(((c, _share(breakdown, c)) for c in Component), key=lambda pair: -pair[1].value)
-    (first, most), (second, next_most) = shares[:2]
-    text = f"{first} {_with_interval(most)} of the time, then {second} {_with_interval(next_most)}"
-    if most.low <= next_most.high:
-        return text, None
-    return text, first is Component.FFN
+    shares = {component: _share(breakdown, component) for component in Component}
+    ffn = shares.pop(Component.FFN)
+    name, largest = max(shares.items(), key=lambda pair: pair[1].value)
+    text = f"ffn {_with_interval(ffn)} of the time, the largest other part, {name}, {_with_interval(largest)}"
+    return text, _is_above(ffn, largest)
+
+
+def _is_above(upper: Estimate, lower: Estimate) -> bool | None:
+    """Whether one figure is above another; None where their intervals overlap."""
+    return True if upper.low > lower.high else False if upper.high < lower.low else None
 
 
 def _with_interval(share: Estimate) -> str:
@@ -185,7 +181,7 @@ CLAIMS: tuple[Claim, ...] = (
         "embedding-macs",
         "embedding computes nothing",
         "2",
-        "a look-up has zero FLOPs (our MACs: the survey does not count the sum of the three vectors)",
+        "a look-up has zero FLOPs (our MACs; it does not count the sum of a token's vectors)",
         _embedding_is_free,
     ),
     Claim(
@@ -206,7 +202,7 @@ CLAIMS: tuple[Claim, ...] = (
         "attention-dearer",
         "softmax attention costs more in practice than in theory",
         "2",
-        "its share of run time is well above its share of FLOPs (Titan X, TensorFlow)",
+        "significantly dearer in practice (Titan X, TensorFlow); checked: share of time above share of FLOPs",
         _attention_dearer_than_theory,
         timed=True,
     ),
