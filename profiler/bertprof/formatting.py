@@ -7,11 +7,7 @@ _SI = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 def count(value: float) -> str:
     """A count with an SI prefix and four significant digits: 109.5M, 2.718G, 0."""
-    for factor, prefix in _SI:
-        # What rounds up to the next prefix is written with it.
-        if abs(value) >= factor * 0.99995:
-            return f"{_significant(value / factor, 4)}{prefix}"
-    return f"{value:.0f}"
+    return "".join(_scaled(value))
 
 
 def exact(value: int) -> str:
@@ -21,10 +17,8 @@ def exact(value: int) -> str:
 
 def size(byte_count: float) -> str:
     """Bytes with a decimal prefix: 437.9 MB (MB is 10⁶ bytes)."""
-    for factor, prefix in _SI:
-        if abs(byte_count) >= factor * 0.99995:
-            return f"{_significant(byte_count / factor, 4)} {'kB' if prefix == 'k' else prefix + 'B'}"
-    return f"{byte_count:.0f} B"
+    text, prefix = _scaled(byte_count)
+    return f"{text} {prefix}B"
 
 
 def milliseconds(estimate: Estimate) -> str:
@@ -85,6 +79,11 @@ def _decimals(estimate: Estimate) -> int:
     return 2 if half >= 0.01 else 3
 
 
-def _significant(value: float, digits: int) -> str:
-    whole = len(str(int(abs(value))))
-    return f"{value:.{max(0, digits - whole)}f}"
+def _scaled(value: float) -> tuple[str, str]:
+    """Four significant digits and the SI prefix."""
+    for factor, prefix in _SI:
+        # What rounds up to the next prefix is written with it.
+        if abs(value) >= factor * 0.99995:
+            scaled = value / factor
+            return f"{scaled:.{max(0, 4 - len(str(int(abs(scaled)))))}f}", prefix
+    return f"{value:.0f}", ""

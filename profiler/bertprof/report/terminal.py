@@ -37,7 +37,7 @@ def render(breakdown: Breakdown, by: str = "component", width: int = 100, color:
         console.print(Text(line, style="dim"))
     for caveat in rows.caveat_lines(breakdown):
         console.print(Text(f"caveat: {caveat}", style="yellow"))
-    return stream.getvalue()
+    return _trimmed(stream)
 
 
 def _console(width: int, color: bool) -> tuple[Console, io.StringIO]:
@@ -47,6 +47,11 @@ def _console(width: int, color: bool) -> tuple[Console, io.StringIO]:
         file=stream, width=width, force_terminal=color, no_color=not color, highlight=False, markup=False, emoji=False
     )
     return console, stream
+
+
+def _trimmed(stream: io.StringIO) -> str:
+    """Without the blanks with which a table fills its lines, and which make a diff of two outputs noisy."""
+    return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())
 
 
 def _table(breakdown: Breakdown, by: str, width: int) -> Table:
@@ -128,7 +133,7 @@ def render_claims(verdicts: Sequence[Verdict], width: int = 100, color: bool = F
         cells = [verdict.claim.title, verdict.claim.section, *([verdict.claim.says] if wide else []), verdict.measured]
         table.add_row(*(Text(c) for c in cells), Text(verdict.answer, style=styles.get(verdict.answer, "yellow")))
     console.print(table)
-    return stream.getvalue()
+    return _trimmed(stream)
 
 
 def render_models(entries: Sequence[Entry], width: int = 100, color: bool = False) -> str:
@@ -146,4 +151,4 @@ def render_models(entries: Sequence[Entry], width: int = 100, color: bool = Fals
         )
     console.print(table)
     console.print(Text("L encoder units, H hidden size, A attention heads; parameters of the base model", style="dim"))
-    return stream.getvalue()
+    return _trimmed(stream)
