@@ -140,8 +140,10 @@ def config_sha256(config: Any) -> str:
 def on_meta(config: Any, task: str | None, attention: str, dtype: torch.dtype) -> nn.Module:
     """The model without storage, in eval mode."""
     with torch.device("meta"):
-        model: nn.Module = _auto_class(task).from_config(copy.deepcopy(config), attn_implementation=attention)
-    return model.to(dtype).eval()
+        model = _auto_class(task).from_config(copy.deepcopy(config), attn_implementation=attention)
+    model.tie_weights()  # which some versions (5.0) leave undone on the meta device
+    tied: nn.Module = model.to(dtype)
+    return tied.eval()
 
 
 def with_random_weights(config: Any, task: str | None, attention: str, dtype: torch.dtype) -> nn.Module:
