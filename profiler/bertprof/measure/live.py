@@ -134,9 +134,9 @@ def _twin_of(model: nn.Module) -> nn.Module | None:
     """A meta twin: from the configuration where that gives the same model, else a copy without storage, else None."""
     try:
         with quiet(), torch.device("meta"):
-            twin: Any = type(model)(copy.deepcopy(model.config))
-            twin.tie_weights()
-            twin = twin.to(next(model.parameters()).dtype)
+            made: Any = type(model)(copy.deepcopy(model.config))
+            made.tie_weights()
+            twin: nn.Module = made.to(next(model.parameters()).dtype)
         if _skeleton(twin) == _skeleton(model):
             return twin.eval()
     except Exception:  # a constructor that takes more than its configuration: copy instead
