@@ -140,6 +140,29 @@ def test_survey_figure2_says_when_a_record_is_of_another_model(run: Any, tmp_pat
     assert "about bert-base-uncased; this record is of another model" in result.stderr
 
 
+def test_survey_figure2_does_not_ignore_options(run: Any):
+    failed(run("survey", "figure2", "--record", REAL, "--seq-length", 3), "--record", "do not apply")
+    failed(run("survey", "figure2", "--seq-length", 513), "--seq-length 513", "512 positions")
+
+
+def test_standard_output_that_is_full_or_closed():
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*BERTPROF, "report", str(REAL)], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["bertprof: cannot write to standard output: No space left on device"]
+    closed = f"{' '.join(BERTPROF)} report {REAL} >&-"
+    done = subprocess.run(closed, shell=True, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_same_output_twice_is_written_once(run: Any):
+    assert run("report", REAL, "-o", "b.md", "-o", "b.md").stderr == "wrote b.md\n"
+
+
 def test_version_and_help(run: Any):
     assert run("--version").stdout == f"bertprof {bertprof.__version__}\n"
     for command in ((), ("breakdown",), ("report",), ("models",), ("survey",), ("survey", "figure2")):

@@ -46,5 +46,24 @@ def test_folders_and_files_in_the_way(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="is a folder"):
         files.check_writable(tmp_path)
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="file is no folder"):
         files.check_writable(tmp_path / "file" / "report.md")
+
+
+def test_a_link_is_followed(tmp_path: Path):
+    (tmp_path / "target.md").write_text("old")
+    (tmp_path / "link.md").symlink_to("target.md")
+    files.write_whole(tmp_path / "link.md", b"new")
+    assert (tmp_path / "link.md").is_symlink()
+    assert (tmp_path / "target.md").read_text() == "new"
+
+
+def test_a_pipe_stays_a_pipe(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        files.write_whole(tmp_path / "pipe", b"new")
+        assert os.read(reader, 10) == b"new"
+    finally:
+        os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()

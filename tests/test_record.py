@@ -203,6 +203,9 @@ def changed(**changes: Any) -> bytes:
         ({"costs__0__bytes_moved": DELETE}, r"missing required field `bytes_moved` - at `\$.costs\[0\]`"),
         ({"costs__1__component": "embedding"}, r"a second row of that unit and component - at `\$.costs\[1\]`"),
         ({"costs__1__time_ms__4": 99.0}, r"the rows sum to \d+\.\d+ ms, not to .* - at `\$.instrumented_ms\[4\]`"),
+        ({"modules__4__parameters": 1}, r"the modules' parameters sum to \d+, .* - at `\$.modules`"),
+        ({"costs__0__macs": 10**400}, r"\$.costs\[0\].macs"),
+        ({"end_to_end_ms__0": 1e300}, r"\$.end_to_end_ms"),
         ({"workload__clock": None}, r"null in a record with times - at `\$.workload.clock`"),
     ],
 )
@@ -252,6 +255,14 @@ def test_no_mutation_of_a_record_gives_anything_but_a_record_or_one_line(seed: i
         assert "\n" not in str(error)  # noqa: PT017
     else:
         assert breakdown.text()
+
+
+def test_save_renders_by_suffix(tmp_path: Path):
+    breakdown = bertprof.load(REAL)
+    breakdown.save(tmp_path / "b.md")
+    assert (tmp_path / "b.md").read_text().startswith("## bert")
+    with pytest.raises(bertprof.BertprofError, match="use one of"):
+        breakdown.save(tmp_path / "b.txt")
 
 
 def test_missing_files_and_folders(tmp_path: Path):

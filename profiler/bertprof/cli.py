@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TextIO
 
 import typer
 from typer.core import TyperGroup
 
 import bertprof
 from bertprof import catalog, files, formatting, record, report, session
-from bertprof.errors import BertprofError, UsageError
+from bertprof.errors import BertprofError, OutputError, UsageError
 from bertprof.record import Breakdown
 from bertprof.survey import claims
 
@@ -87,7 +87,7 @@ survey = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Reproduce what the survey shows (Ganesh et al. 2020, arXiv 2002.11985).",
+    help="Reproduce what the survey shows.\n\nThat is Ganesh et al. 2020, arXiv 2002.11985.",
 )
 app.add_typer(survey, name="survey")
 
@@ -242,7 +242,11 @@ def figure2(
     """
     outputs = _checked(output)
     if source is not None:
+        if (device, seq_length, threads, no_time, min_time) != ("auto", claims.SEQUENCE_LENGTH, None, False, "2s"):
+            raise UsageError("--record checks a saved record, to which the options of a measurement do not apply")
         result = record.load(source)
+    elif seq_length > claims.POSITIONS:
+        raise UsageError(f"--seq-length {seq_length}: BERT-base has {claims.POSITIONS} positions")
     else:
         with _progress() as progress:
             result = session.survey_figure2(
@@ -293,10 +297,11 @@ def _overrides(pairs: Sequence[str]) -> dict[str, str]:
 
 def _checked(outputs: list[Path] | None) -> list[Path]:
     """The outputs, each known to be writable and of a known kind before anything long begins."""
-    for path in outputs or []:
+    paths = list(dict.fromkeys(outputs or []))
+    for path in paths:
         report.check_suffix(path)
         files.check_writable(path)
-    return outputs or []
+    return paths
 
 
 def _write(result: Breakdown, outputs: Sequence[Path], by: str, verdicts: Sequence[claims.Verdict] = ()) -> None:
@@ -315,24 +320,35 @@ def _text(result: Breakdown, by: str) -> str:
 def _print(text: str) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a code page without box characters still gets the figures
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    try:
+        if sys.stdout is not None:  # closed by whoever started us
+            sys.stdout.write(text)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        sys.stdout = None  # what is left in its buffer would fail once more at exit
+        raise OutputError(f"cannot write to standard output: {error.strerror}") from None
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
 
 
 def _width() -> int:
-    if sys.stdout.isatty() or "COLUMNS" in os.environ:
-        return max(40, shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns)
+    if _is_terminal(sys.stdout) or "COLUMNS" in os.environ:
+        return max(20, shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns)
     return DEFAULT_WIDTH
 
 
 def _color() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return _is_terminal(sys.stdout) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, float], None]]:
     """A progress bar on stderr; none where stderr is no terminal."""
-    if not sys.stderr.isatty():
+    if not _is_terminal(sys.stderr):
         yield lambda step, fraction: None
         return
     from rich.console import Console

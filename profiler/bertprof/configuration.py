@@ -20,7 +20,7 @@ from bertprof.errors import ConfigurationError, UnknownModelError, UsageError
 HUB_DEADLINE_S = 3.5
 """How long the hub may take. An unknown name must be answered within 5 s, imports included."""
 
-_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
 
 class Configuration(NamedTuple):
@@ -83,8 +83,27 @@ def _read(path: Path) -> dict[str, Any]:
     return fields
 
 
+class HubError(Exception):
+    """The hub did not give what it was asked for; the text says why."""
+
+
 def _fetch(name: str) -> Path:
-    """The hub's config.json, within the deadline and without any noise of the hub's library."""
+    """The hub's config.json, which tells the known names where that fails."""
+    try:
+        return fetch(name)
+    except HubError as reason:
+        raise UnknownModelError(
+            f"{name!r} is no known model and no folder, and its configuration cannot be fetched: {reason}"
+            + _suggestion(name)
+        ) from None
+
+
+def fetch(name: str) -> Path:
+    """The hub's config.json of that model, within the deadline and without any noise of the hub's library.
+
+    Raises:
+        HubError: it cannot be had, or not in time.
+    """
     answer: list[Path | Exception] = []
     from huggingface_hub import hf_hub_download
 
@@ -101,11 +120,7 @@ def _fetch(name: str) -> Path:
         thread.join(HUB_DEADLINE_S)
     if answer and isinstance(answer[0], Path):
         return answer[0]
-    reason = _reason(answer[0]) if answer else f"the hub did not answer within {HUB_DEADLINE_S:g} s"
-    raise UnknownModelError(
-        f"{name!r} is no known model and no folder, and its configuration cannot be fetched: {reason}"
-        + _suggestion(name)
-    )
+    raise HubError(_reason(answer[0]) if answer else f"the hub did not answer within {HUB_DEADLINE_S:g} s")
 
 
 @contextmanager

@@ -31,6 +31,13 @@ def plus_minus(estimate: Estimate) -> str:
     return f"{estimate.half_width:.{_decimals(estimate)}f}"
 
 
+def with_interval(estimate: Estimate) -> str:
+    """58.1 ± 1.1; without the second where nothing is known of it."""
+    if estimate.half_width == 0:
+        return milliseconds(estimate)
+    return f"{milliseconds(estimate)} ± {plus_minus(estimate)}"
+
+
 def interval(estimate: Estimate, unit: str = "ms") -> str:
     """95.8 ms [95.3, 97.2]."""
     digits = _decimals(estimate)

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 SCHEMA = "bertprof.breakdown"
 SCHEMA_VERSION = "1.0"
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-Milliseconds = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
+Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 Samples = list[Milliseconds]
 
 
@@ -103,8 +103,9 @@ class Cost(msgspec.Struct, kw_only=True):
 class Module(msgspec.Struct, kw_only=True):
     """One module of the tree, all figures its own (children excluded).
 
-    `time_ms` is a median over the repeats; null where the module carries no mark, its time then being in the nearest
-    module above that does. `unit` is null where several units call the module.
+    `time_ms` is its share of all repeats × the median instrumented forward, so that modules add up; null where the
+    module carries no mark, its time then being in the nearest module above that does. `unit` is null where several
+    units call the module.
     """
 
     path: str
@@ -168,9 +169,9 @@ class Breakdown(msgspec.Struct, kw_only=True):
         """The number of encoder units."""
         return 1 + max((c.unit for c in self.costs if c.unit is not None), default=-1)
 
-    def total(self, metric: Literal["parameters", "parameter_bytes", "macs", "flops"]) -> int:
-        """The sum of a count over all costs."""
-        return sum(getattr(cost, metric) for cost in self.costs)
+    def total(self, metric: str) -> int:
+        """The sum over all costs of a count: parameters, parameter_bytes, macs or flops."""
+        return sum(int(getattr(cost, metric)) for cost in self.costs)
 
     @property
     def instrumented_time_ms(self) -> Estimate | None:
@@ -241,12 +242,15 @@ class Breakdown(msgspec.Struct, kw_only=True):
         return self.text()
 
     def save(self, path: str | Path) -> None:
-        """Writes the record as JSON, whole or not at all.
+        """Writes the record (.json) or a report of it, by the suffix, whole or not at all.
 
         Raises:
+            UsageError: the suffix is none of .json, .html, .png, .svg, .csv, .md.
             OutputError: the file cannot be written.
         """
-        write_whole(Path(path), encode(self))
+        from bertprof.report import render
+
+        write_whole(Path(path), render(self, Path(path)))
 
 
 def sort_key(cost: Cost) -> tuple[int, int]:
@@ -329,6 +333,13 @@ def _at_odds(breakdown: Breakdown) -> Iterator[str]:
     for i, key in enumerate(keys):
         if key in keys[:i]:
             yield f"a second row of that unit and component - at `$.costs[{i}]`"
+    for metric in ("parameters", "macs", "flops"):
+        if breakdown.modules is not None:
+            of_modules = sum(getattr(module, metric) for module in breakdown.modules)
+            if of_modules != breakdown.total(metric):
+                of_rows = breakdown.total(metric)
+                yield f"the modules' {metric} sum to {of_modules}, the rows' to {of_rows} - at `$.modules`"
+                return
     whole = breakdown.instrumented_ms
     expected = None if whole is None else len(whole)
     series: list[tuple[str, Samples | None]] = [("end_to_end_ms", breakdown.end_to_end_ms)]

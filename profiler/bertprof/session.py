@@ -72,6 +72,8 @@ def breakdown(
         BertprofError: one of its kinds, with one line that says what is wrong and what to do.
     """
     _check(threads, min_time_s, batch_size=batch_size, sequence_length=sequence_length)
+    if weights and not time:
+        raise UsageError("weights are loaded to be timed: --weights and --no-time exclude each other")
     found = configuration.resolve(str(model))
 
     from bertprof.measure import build, profiler, subject

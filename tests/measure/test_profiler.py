@@ -20,6 +20,11 @@ from conftest import FAMILIES, tiny
 IDS = torch.ones(1, 8, dtype=torch.long)
 
 
+def codes(breakdown: bertprof.Breakdown) -> list[str]:
+    """The caveats, but for that of a machine that does other things beside the tests."""
+    return [caveat.code for caveat in breakdown.caveats if caveat.code != "unsteady-time"]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_profile_closes_and_leaves_the_model_as_it_was(family: str, untouched: Any):
     model = untouched(tiny(family))
@@ -37,7 +42,7 @@ def test_profile_closes_and_leaves_the_model_as_it_was(family: str, untouched: A
     assert breakdown.units == 3
     w = breakdown.workload
     assert (w.clock, w.marks, w.threads, w.weights, w.device) == ("host", "wrappers", 1, "module", "cpu")
-    assert breakdown.caveats == []
+    assert codes(breakdown) == []
     assert breakdown.peak_memory_bytes is None
 
 
@@ -116,7 +121,7 @@ def test_output_that_is_not_finite_is_a_caveat():
     with torch.no_grad():
         model.encoder.layer[2].output.LayerNorm.weight[0] = math.nan
     breakdown = bertprof.profile(model, IDS, min_time_s=0)
-    assert [caveat.code for caveat in breakdown.caveats] == ["non-finite-output"]
+    assert codes(breakdown) == ["non-finite-output"]
 
 
 def test_a_patched_model_is_counted_on_itself_and_says_so(untouched: Any):
@@ -124,7 +129,7 @@ def test_a_patched_model_is_counted_on_itself_and_says_so(untouched: Any):
     model.pooler.forward = model.pooler.forward
     untouched(model)
     breakdown = bertprof.profile(model, IDS, min_time_s=0)
-    assert [caveat.code for caveat in breakdown.caveats] == ["counted-on-the-model"]
+    assert codes(breakdown) == ["counted-on-the-model"]
     usual = bertprof.profile(tiny("bert"), IDS, time=False)
     assert breakdown.total("flops") == usual.total("flops")
 
@@ -147,7 +152,7 @@ def test_a_two_dimensional_mask_is_counted_all_the_same(untouched: Any):
     )
     # An all-ones mask is looked at and left out, which only the real forward can know.
     assert masked.total("flops") == plain.total("flops")
-    assert [caveat.code for caveat in masked.caveats] == ["mask-2d", "counted-on-the-model"]
+    assert codes(masked) == ["mask-2d", "counted-on-the-model"]
 
 
 def live_parameters(model: Any) -> tuple[int, int]:
@@ -191,7 +196,7 @@ def test_a_users_hooks_see_no_twin():
     model.encoder.layer[1].register_forward_hook(lambda module, args, output: seen.append(args[0].device.type))
     breakdown = bertprof.profile(model, IDS, time=False)
     assert seen == ["cpu"]
-    assert [caveat.code for caveat in breakdown.caveats] == ["counted-on-the-model"]
+    assert codes(breakdown) == ["counted-on-the-model"]
 
 
 def test_labels_and_switches_are_taken_as_they_are():
@@ -266,6 +271,32 @@ def test_a_forward_that_fails_is_a_configuration_error(monkeypatch: pytest.Monke
     monkeypatch.setattr(flops, "count_by_dispatch", fails)
     with pytest.raises(ConfigurationError, match="the forward of BertModel fails: planted"):
         bertprof.profile(tiny("bert"), IDS, time=False)
+
+
+@pytest.mark.parametrize(("spread", "told"), [(0.02, False), (0.3, True)])
+def test_an_unsteady_machine_is_told(spread: float, told: bool):
+    ticks = [10.0 * (1 + spread * (i % 2)) for i in range(20)]
+    kept = profiler._Kept(instrumented=ticks, end_to_end=ticks, rows={})
+    assert [caveat.code for caveat in profiler._unsteady(kept)] == ["unsteady-time"] * told
+
+
+def test_modules_add_up_to_the_forward():
+    breakdown = bertprof.profile(tiny("bert"), IDS, min_time_s=0)
+    assert breakdown.modules is not None
+    assert breakdown.instrumented_time_ms is not None
+    own = [module.time_ms for module in breakdown.modules if module.time_ms is not None]
+    assert sum(own) == pytest.approx(breakdown.instrumented_time_ms.value, abs=1e-4)
+
+
+def test_autocast_is_told():
+    with torch.autocast("cpu", torch.bfloat16):
+        breakdown = bertprof.profile(tiny("bert"), IDS, time=False)
+    assert codes(breakdown) == ["autocast"]
+
+
+def test_weights_are_for_timing_only(folder: Callable[..., Path]):
+    with pytest.raises(UsageError, match="exclude each other"):
+        bertprof.breakdown(folder(), device="cpu", weights=True, time=False)
 
 
 # The samples that a record keeps -------------------------------------------------------------------------------------

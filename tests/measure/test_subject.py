@@ -89,6 +89,7 @@ def test_token_ids_hold_no_padding():
         ("hidden_size", "true", "takes a whole number"),
         ("hidden_sizes", "768", "no such field; did you mean hidden_size?"),
         ("model_type", "roberta", "no such field"),
+        ("dtype", "bfloat16", "use --dtype"),
         ("layer_norm_eps", "small", "takes a number"),
         ("is_decoder", "yes", "takes true or false"),
     ],
@@ -128,7 +129,8 @@ def test_distilbert_takes_both_names_of_a_field(folder: Callable[..., Path]):
         ({"vocab_size": "many"}, "not valid|whole number"),
         ({"type_vocab_size": 0}, "type_vocab_size is 0"),
         ({"pad_token_id": 70000}, "pad_token_id is 70000"),
-        ({"hidden_act": "nope"}, "no model can be built.*nope"),
+        ({"hidden_act": "nope"}, "hidden_act is 'nope'; transformers knows .*gelu"),
+        ({"add_cross_attention": True}, "no model can be built"),
     ],
 )
 def test_configurations_from_which_no_model_can_be_built(
@@ -189,6 +191,21 @@ def test_weights_of_a_folder(folder: Callable[..., Path]):
     (path / "model.safetensors").unlink()
     with pytest.raises(ConfigurationError, match=r"--weights: .*cannot be loaded"), made(path, weights=True).open():
         pass
+
+
+def test_weights_of_a_hub_that_is_not_there(monkeypatch: pytest.MonkeyPatch):
+    def unreachable(*args: Any, **options: Any) -> None:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
+    found = made(Path("bert_uncased_L-2_H-128_A-2"), weights=True)
+    with pytest.raises(ConfigurationError, match=r"cannot be fetched: the hub cannot be reached.*random"), found.open():
+        pass
+
+
+def test_a_quantisation_that_is_not_applied_is_told(folder: Callable[..., Path]):
+    found = made(folder(quantization_config={"quant_method": "gptq", "bits": 4}))
+    assert [caveat.code for caveat in found.caveats] == ["quantisation-not-applied"]
 
 
 @pytest.mark.parametrize("name", ["tpu", "cpu:0", "cuda:x", "gpu", ""])
@@ -278,6 +295,9 @@ def test_masks_are_told_apart():
         model, {"attention_mask": torch.zeros(2, 1, 8, 8), "inputs_embeds": torch.ones(2, 8, 32)}
     )
     assert (embedded.workload.batch_size, embedded.workload.sequence_length) == (2, 8)
+    # Two questions with three choices each are six sequences.
+    choices = live.from_module(model, {"input_ids": torch.ones(2, 3, 8, dtype=torch.long)})
+    assert (choices.workload.batch_size, choices.workload.sequence_length) == (6, 8)
 
 
 @pytest.mark.parametrize("task", ["masked-lm", "token-classification", None])

@@ -97,6 +97,12 @@ def test_markdown_table(real: Breakdown):
     assert "7,247,757,312" in text
 
 
+def test_markdown_by_module_claims_no_certainty_and_no_bytes(real: Breakdown):
+    text = markdown.render(real, by="module")
+    assert "±" not in text.split("| **total**")[0].split("| --- |")[1]
+    assert "MB" not in text
+
+
 def test_hostile_names_are_inert_in_markdown(hostile: Breakdown):
     text = markdown.render(hostile)
     assert "<img" not in text
@@ -112,7 +118,7 @@ def test_terminal_fits_and_shows_more_when_wide(real: Breakdown):
     narrow, wide = (terminal.render(real, width=width) for width in (80, 120))
     assert max(len(line) for line in narrow.splitlines()) <= 80
     assert max(len(line) for line in wide.splitlines()) <= 120
-    assert "MACs" not in narrow
+    assert "bytes" not in narrow
     assert "MACs" in wide
     ffn = next(line for line in wide.splitlines() if line.startswith(" ffn"))
     assert ffn.split()[1:9] == ["56.67M", "51.8", "226.7", "MB", "7.248G", "64.9", "14.54G", "64.8"]
@@ -122,10 +128,14 @@ def test_terminal_fits_and_shows_more_when_wide(real: Breakdown):
 
 
 @pytest.mark.parametrize("by", rows.VIEWS)
-@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_terminal_stays_within_its_width(by: str, width: int, real: Breakdown, untimed: Breakdown):
     for breakdown in (real, untimed):
-        assert max(len(line) for line in terminal.render(breakdown, by=by, width=width).splitlines()) <= width
+        text = terminal.render(breakdown, by=by, width=width)
+        assert max(len(line) for line in text.splitlines()) <= width
+        # The name of a row is never what is given up.
+        for name in {"module": ["word_embeddings"], "unit": ["unit 11"]}.get(by, ["softmax-attention", "ffn"]):
+            assert name in text
 
 
 def test_colour_only_when_asked(real: Breakdown):

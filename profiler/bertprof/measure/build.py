@@ -14,9 +14,10 @@ import torch
 import transformers
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers.activations import ACT2FN
 from transformers.utils import logging as transformers_logging
 
-from bertprof.configuration import Configuration
+from bertprof.configuration import Configuration, HubError, fetch
 from bertprof.errors import BertprofError, ConfigurationError, DeviceError, UnsupportedModelError, UsageError
 from bertprof.measure.anatomy import FAMILIES
 from bertprof.record import Caveat
@@ -70,7 +71,9 @@ def checked_config(configuration: Configuration, overrides: Mapping[str, str]) -
     except BertprofError:
         raise
     except Exception as error:  # transformers and its validators raise whatever they like
-        raise ConfigurationError(f"the configuration of {configuration.name} is not valid: {error}") from None
+        raise ConfigurationError(
+            f"the configuration of {configuration.name} is not valid: {shortened(error)}"
+        ) from None
     return config
 
 
@@ -78,7 +81,10 @@ def _typed(config: Any, key: str, text: str) -> Any:
     """The override's text in the type of the field that it replaces."""
     # num_labels is a property, made of the table of labels that the configuration holds.
     known = {*config.to_dict(), *config.attribute_map, "num_labels"}
-    if key not in known or key == "model_type":
+    known -= {"model_type", "transformers_version"}
+    if key in ("dtype", "torch_dtype"):
+        raise UsageError(f"--set {key}: use --dtype")
+    if key not in known:
         near = difflib.get_close_matches(key, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UsageError(f"--set {key}: a {config.model_type} configuration has no such field{hint}")
@@ -113,6 +119,10 @@ def _check_sizes(config: Any) -> None:
         value = getattr(config, name, None)
         if value is not None and (type(value) is not int or value < 1):
             raise ConfigurationError(f"{name} is {value!r}; it must be a whole number of at least 1")
+    for name in ("hidden_act", "activation"):
+        activation = getattr(config, name, "gelu")
+        if activation not in ACT2FN:
+            raise ConfigurationError(f"{name} is {activation!r}; transformers knows {', '.join(sorted(ACT2FN))}")
     padding = config.pad_token_id
     if padding is not None and not 0 <= padding < config.vocab_size:
         raise ConfigurationError(f"pad_token_id is {padding}; it must be null or below vocab_size {config.vocab_size}")
@@ -161,6 +171,12 @@ def with_checkpoint(
     Raises:
         ConfigurationError: there are no weights, they cannot be read, or they do not fit the configuration.
     """
+    if configuration.origin != "folder":
+        try:
+            fetch(configuration.source)  # the library itself would try for minutes, and not say what is wrong
+        except HubError as error:
+            text = f"--weights: those of {configuration.source} cannot be fetched: {error}"
+            raise ConfigurationError(f"{text}; leave it out for random weights") from None
     model: nn.Module
     try:
         with torch.random.fork_rng(devices=[]):  # what the checkpoint lacks is drawn at random
@@ -235,11 +251,21 @@ def failing_as(name: str, device: torch.device, task: str | None) -> Iterator[No
         raise
     except Exception as error:
         if is_out_of_memory(error):
-            raise DeviceError(f"{name} does not fit into the memory of {device}: {error}") from None
+            raise DeviceError(
+                f"{name} does not fit into the memory of {device}: {shortened(error)}; "
+                "reduce batch size or sequence length, or take a smaller model"
+            ) from None
         if isinstance(error, ValueError) and "Unrecognized configuration class" in str(error):
             raise UsageError(f"--task {task}: transformers has no such head for {name}") from None
         kind = type(error).__name__
-        raise ConfigurationError(f"no model can be built from the configuration of {name}: {kind}: {error}") from None
+        text = f"no model can be built from the configuration of {name}: {kind}: {shortened(error)}"
+        raise ConfigurationError(text) from None
+
+
+def shortened(error: BaseException) -> str:
+    """An error's text as far as one line bears it: some print a whole model."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def is_out_of_memory(error: BaseException) -> bool:

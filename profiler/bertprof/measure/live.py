@@ -1,6 +1,7 @@
 """From a live module to a Subject. The module is measured as it is, where it is, and left as it was."""
 
 import copy
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -51,8 +52,8 @@ def from_module(model: nn.Module, inputs: Any, name: str | None = None) -> Subje
             model=name or getattr(model.config, "_name_or_path", "") or type(model).__name__,
             config_sha256=config_sha256(model.config),
             task=_task_of(model),
-            batch_size=leading.shape[0],
-            sequence_length=leading.shape[1],
+            batch_size=math.prod(leading[:-1]),
+            sequence_length=leading[-1],
             padding=_padding(mask),
             mask="none" if mask is None else "2d" if mask.ndim == 2 else "4d",
             dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
@@ -65,7 +66,7 @@ def from_module(model: nn.Module, inputs: Any, name: str | None = None) -> Subje
         regions=regions,
         device=device,
         open=open_,
-        caveats=[*unrecognised(model, regions), *_mask_caveats(mask)],
+        caveats=[*unrecognised(model, regions), *_mask_caveats(mask), *_autocast_caveats(device)],
     )
 
 
@@ -79,14 +80,14 @@ def _arguments(inputs: Any) -> dict[str, Any]:
     return dict(inputs)
 
 
-def _leading(arguments: Mapping[str, Any]) -> torch.Tensor:
-    """The input that tells batch size and sequence length."""
-    for key in ("input_ids", "inputs_embeds"):
+def _leading(arguments: Mapping[str, Any]) -> tuple[int, ...]:
+    """Batch and sequence, and between them the choices of a multiple-choice model, each of which is a sequence."""
+    for key, width in (("input_ids", 0), ("inputs_embeds", 1)):
         value = arguments.get(key)
         if value is not None:
-            if not isinstance(value, torch.Tensor) or value.ndim < 2:
+            if not isinstance(value, torch.Tensor) or value.ndim < 2 + width:
                 raise UsageError(f"input {key} must be a tensor of shape (batch, sequence, ...)")
-            return value
+            return tuple(value.shape[: value.ndim - width])
     raise UsageError("the inputs hold neither input_ids nor inputs_embeds, without which nothing can be run")
 
 
@@ -128,6 +129,15 @@ def _mask_caveats(mask: Any) -> list[Caveat]:
         "pass none, or one prebuilt 4-D mask"
     )
     return [Caveat(code="mask-2d", text=text)]
+
+
+def _autocast_caveats(device: torch.device) -> list[Caveat]:
+    if device.type == "meta" or not torch.is_autocast_enabled(device.type):
+        return []
+    text = (
+        f"measured under autocast to {torch.get_autocast_dtype(device.type)}: what runs is not in the model's own dtype"
+    )
+    return [Caveat(code="autocast", text=text)]
 
 
 def _twin_of(model: nn.Module) -> nn.Module | None:

@@ -1,5 +1,6 @@
 """Measuring: from Subjects to Breakdowns. Parameters and operators are counted, time is sampled, all in one record."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from bertprof.attribution import Owner
 from bertprof.components import Component
 from bertprof.errors import ConfigurationError, DeviceError
 from bertprof.measure import flops, host, timing
-from bertprof.measure.build import is_out_of_memory
+from bertprof.measure.build import is_out_of_memory, shortened
 from bertprof.measure.clocks import clock_for
 from bertprof.measure.parameters import Storage, count_parameters, standing
 from bertprof.measure.subject import Subject
@@ -23,6 +24,10 @@ from bertprof.record import Breakdown, Caveat, Cost, Module, Operator, Samples, 
 
 Progress = Callable[[str, float], None]
 """Is told what is being done and how far that is, 0 to 1."""
+
+UNSTEADY_FROM = 0.1
+"""Relative width of the latency's interval from which on a reader is warned. The target is 0.01; a shared machine of 2
+cores was seen at 0.03 when idle and above 0.3 beside another job."""
 
 _TICK_NS = 100
 """Times are recorded to 0.1 µs, the order of what a mark costs."""
@@ -78,9 +83,8 @@ def measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
         except Exception as error:
             name = ", ".join(subject.workload.model for subject in subjects)
             if is_out_of_memory(error):
-                raise DeviceError(
-                    f"the forward of {name} does not fit into memory: {error}; reduce batch size or sequence length"
-                ) from None
+                text = f"the forward of {name} does not fit into memory: {shortened(error)}"
+                raise DeviceError(f"{text}; reduce batch size or sequence length") from None
             raise
         # The allocator's peak is that of the process: with several models in it, of none of them.
         peak = _peak(subjects[0].device) if len(subjects) == 1 else None
@@ -188,8 +192,23 @@ def _breakdown(subject: Subject, counted: _Counted, timed: _Timed | None, option
         instrumented_ms=None if kept is None else kept.instrumented,
         end_to_end_ms=None if kept is None else kept.end_to_end,
         peak_memory_bytes=None if timed is None else timed.peak_memory_bytes,
-        caveats=counted.caveats,
+        caveats=[*counted.caveats, *_unsteady(kept)],
     )
+
+
+def _unsteady(kept: _Kept | None) -> list[Caveat]:
+    """A caveat where sampling ended far from its target."""
+    if kept is None:
+        return []
+    latency = sampling.median_estimate(kept.end_to_end)
+    width = (latency.high - latency.low) / latency.value
+    if width <= UNSTEADY_FROM:
+        return []
+    text = (
+        f"the machine was unsteady: forwards took {min(kept.end_to_end):.1f} to {max(kept.end_to_end):.1f} ms, and the "
+        f"interval of their median is {100 * width:.0f} % wide; is something else running?"
+    )
+    return [Caveat(code="unsteady-time", text=text, value=width)]
 
 
 def _workload(asked: Workload, timed: _Timed | None) -> Workload:
@@ -267,15 +286,16 @@ def _costs(counted: _Counted, kept: _Kept | None) -> list[Cost]:
 
 
 def _with_times(modules: list[Module], kept: _Kept | None) -> list[Module]:
-    """The modules with the median of their own time, where they carry marks."""
+    """The modules with their own time where they carry marks: their share × the median forward, so that they add up."""
     if kept is None:
         return modules
+    scale = sampling.median(kept.instrumented) / math.fsum(kept.instrumented)
     own: dict[str, list[float]] = {}
     for owner, samples in kept.rows.items():
         before = own.get(owner.path, [0.0] * len(samples))
         own[owner.path] = [a + b for a, b in zip(before, samples, strict=True)]
     return [
-        msgspec.structs.replace(module, time_ms=round(sampling.median(own[module.path]), 4))
+        msgspec.structs.replace(module, time_ms=round(scale * math.fsum(own[module.path]), 6))
         if module.path in own
         else module
         for module in modules

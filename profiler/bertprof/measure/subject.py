@@ -147,7 +147,7 @@ def from_configuration(configuration: Configuration, overrides: Mapping[str, str
         regions=regions,
         device=request.device,
         open=open_,
-        caveats=unrecognised(twin, regions),
+        caveats=[*unrecognised(twin, regions), *_quantised(config)],
     )
 
 
@@ -160,6 +160,14 @@ def _check_length(config: Any, length: int) -> None:
             f"--seq-length {length} is beyond the model's {positions} positions; "
             f"raise them with --set max_position_embeddings={length + reserved}"
         )
+
+
+def _quantised(config: Any) -> list[Caveat]:
+    method = getattr(config, "quantization_config", None)
+    if not method:
+        return []
+    text = "the configuration names a quantisation, which is not applied: this is the float model"
+    return [Caveat(code="quantisation-not-applied", text=text)]
 
 
 def _token_ids(config: Any, shape: tuple[int, int]) -> torch.Tensor:

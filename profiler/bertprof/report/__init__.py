@@ -4,7 +4,9 @@ The suffix of the file that is asked for picks the renderer. Heavy libraries are
 them, when they run.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bertprof import record
@@ -13,6 +15,18 @@ from bertprof.record import Breakdown
 from bertprof.survey.claims import Verdict
 
 Claims = Sequence[Verdict]
+
+
+@contextmanager
+def quiet_matplotlib() -> Iterator[None]:
+    """No word of a font cache that is built or of a folder that cannot hold one."""
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    try:
+        logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _json(breakdown: Breakdown, by: str, claims: Claims) -> bytes:
@@ -32,19 +46,22 @@ def _markdown(breakdown: Breakdown, by: str, claims: Claims) -> bytes:
 
 
 def _page(breakdown: Breakdown, by: str, claims: Claims) -> bytes:
-    from bertprof.report import page
+    with quiet_matplotlib():
+        from bertprof.report import page
 
     return page.render(breakdown, by, claims).encode()
 
 
 def _png(breakdown: Breakdown, by: str, claims: Claims) -> bytes:
-    from bertprof.report import figure
+    with quiet_matplotlib():
+        from bertprof.report import figure
 
     return figure.render(breakdown, "png")
 
 
 def _svg(breakdown: Breakdown, by: str, claims: Claims) -> bytes:
-    from bertprof.report import figure
+    with quiet_matplotlib():
+        from bertprof.report import figure
 
     return figure.render(breakdown, "svg")
 
@@ -66,7 +83,7 @@ def check_suffix(path: Path) -> None:
     Raises:
         UsageError: no renderer has that suffix.
     """
-    if path.suffix.lower() not in RENDERERS:
+    if path.suffix.lower() not in RENDERERS or not path.name:
         found = f"{path.suffix!r} is no known suffix" if path.suffix else "it has no suffix"
         raise UsageError(f"-o {path}: {found}; use one of {', '.join(RENDERERS)}")
 

@@ -1,7 +1,6 @@
 """The survey's Figure 2, drawn from a record: memory and FLOPs on top, run time below."""
 
 import io
-import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from matplotlib.ticker import StrMethodFormatter
 from bertprof import formatting
 from bertprof.components import SURVEY_COMPONENTS, Component
 from bertprof.record import Breakdown
-from bertprof.report import rows
+from bertprof.report import quiet_matplotlib, rows
 from bertprof.report.palette import REST, color_of
 from bertprof.report.rows import Row
 
@@ -162,13 +161,7 @@ def _saved(figure: Figure, suffix: str) -> bytes:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Our style; no word of a font cache being built, nor of a name in a script that the font does not have."""
-    logger = logging.getLogger("matplotlib.font_manager")
-    level = logger.level
-    try:
-        logger.setLevel(logging.ERROR)
-        with rc_context(_STYLE), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing")
-            yield
-    finally:
-        logger.setLevel(level)
+    """Our style; no word of fonts, nor of a name in a script that the font does not have."""
+    with quiet_matplotlib(), rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        yield

@@ -54,29 +54,34 @@ def render_claims(verdicts: Sequence[Verdict]) -> str:
 
 
 def _table(breakdown: Breakdown, by: str) -> list[str]:
-    timed = breakdown.timed
-    header = [by, "parameters", "%", "MB", "MACs", "%", "FLOPs", "%"] + (["time (ms)", "%"] if timed else [])
-    lines = [f"| {' | '.join(header)} |", f"| --- |{' ---: |' * (len(header) - 1)}"]
-    for row in rows.table(breakdown, by):
-        lines.append(f"| {' | '.join(_cells(row, timed))} |")
-    total = _cells(rows.total(breakdown), timed)
-    lines.append(f"| {' | '.join(f'**{cell}**' for cell in total)} |")
-    return lines
-
-
-def _cells(row: Row, timed: bool) -> list[str]:
-    cells = [
-        escape(row.label),
-        formatting.exact(row.parameters),
-        formatting.percent(row.parameters_share),
-        "–" if row.bytes is None else f"{row.bytes / 1e6:,.2f}",
-        formatting.exact(row.macs),
-        formatting.percent(row.macs_share),
-        formatting.exact(row.flops),
-        formatting.percent(row.flops_share),
+    columns = [("parameters", "parameters"), ("%", "parameters_share"), ("MB", "bytes"), ("MACs", "macs")]
+    columns += [("%", "macs_share"), ("FLOPs", "flops"), ("%", "flops_share")]
+    if breakdown.timed:
+        columns += [("time (ms)", "time_ms"), ("%", "time_share")]
+    if by == "module":
+        columns = [("component", "component"), *(column for column in columns if column[1] != "bytes")]
+    total = rows.total(breakdown)
+    cells = [[row.label, *(_cell(row, field) for _, field in columns)] for row in rows.table(breakdown, by)]
+    footer = ["total", *("" if field == "component" else _cell(total, field) for _, field in columns)]
+    return [
+        f"| {' | '.join([by, *(name for name, _ in columns)])} |",
+        f"| --- |{' ---: |' * len(columns)}",
+        *(f"| {' | '.join(map(escape, row))} |" for row in cells),
+        f"| {' | '.join(f'**{escape(cell)}**' if cell else '' for cell in footer)} |",
     ]
-    if timed:
-        time, share = row.time_ms, row.time_share
-        cells.append("–" if time is None else f"{formatting.milliseconds(time)} ± {formatting.plus_minus(time)}")
-        cells.append(formatting.percent(None if share is None else share.value))
-    return cells
+
+
+def _cell(row: Row, field: str) -> str:
+    """A row's field with all its digits; a dash for what is not known."""
+    value = getattr(row, field)
+    if value is None:
+        return "–"
+    if field == "time_ms":
+        return formatting.with_interval(value)
+    if field == "time_share":
+        return formatting.percent(value.value)
+    if field.endswith("_share"):
+        return formatting.percent(value)
+    if field == "bytes":
+        return f"{value / 1e6:,.2f}"
+    return str(value) if field == "component" else formatting.exact(value)

@@ -16,7 +16,7 @@ from bertprof.report.rows import Row
 from bertprof.survey.claims import Verdict
 
 WIDE = 100
-"""From this width on MACs, bytes and intervals are shown too."""
+"""From this width on the claims are shown with what the survey says."""
 
 
 def render(breakdown: Breakdown, by: str = "component", width: int = 100, color: bool = False) -> str:
@@ -25,13 +25,13 @@ def render(breakdown: Breakdown, by: str = "component", width: int = 100, color:
     Args:
         breakdown: the record.
         by: the view; see `bertprof.report.rows.table`.
-        width: columns of the terminal; from 80 on the table fits.
+        width: columns of the terminal; the narrower, the fewer columns the table has.
         color: write ANSI colours.
     """
     console, stream = _console(width, color)
     console.print(Text.assemble((rows.title(breakdown), "bold"), "  ", rows.workload_line(breakdown)))
     console.print(Text(rows.host_line(breakdown), style="dim"))
-    console.print(_table(breakdown, by, width))
+    console.print(_table(breakdown, by, console))
     console.print(Text(rows.headline(breakdown)))
     for line in rows.timing_lines(breakdown):
         console.print(Text(line, style="dim"))
@@ -54,47 +54,73 @@ def _trimmed(stream: io.StringIO) -> str:
     return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())
 
 
-def _table(breakdown: Breakdown, by: str, width: int) -> Table:
-    columns = _columns(by, width >= WIDE, breakdown.timed)
-    footer = rows.total(breakdown)
+_COLUMNS = (
+    ("component", "component"),
+    ("parameters", "parameters"),
+    ("%", "parameters_share"),
+    ("bytes", "bytes"),
+    ("MACs", "macs"),
+    ("%", "macs_share"),
+    ("FLOPs", "flops"),
+    ("%", "flops_share"),
+    ("time ms", "time_ms"),
+    ("±", "plus_minus"),
+    ("%", "time_share"),
+)
+"""Header and the row's field, in the order of display."""
+
+_DISPENSABLE = (
+    *("bytes", "macs_share", "macs", "parameters_share", "plus_minus", "flops_share", "component", "flops"),
+    *("parameters", "time_ms"),
+)
+"""What a narrow terminal does without, first to go first. The name of the row is never among it."""
+
+
+def _fields(breakdown: Breakdown, by: str) -> list[str]:
+    """What there is to show. A record splits neither bytes nor intervals by module."""
+    absent = {"bytes", "plus_minus"} if by == "module" else {"component"}
+    if not breakdown.timed:
+        absent |= {"time_ms", "plus_minus", "time_share"}
+    return [field for _, field in _COLUMNS if field not in absent]
+
+
+def _table(breakdown: Breakdown, by: str, console: Console) -> Table:
+    """The table with as many columns as the console has room for."""
+    fields = _fields(breakdown, by)
+    body = rows.table(breakdown, by)
+    table = _built(breakdown, by, fields, body)
+    for field in _DISPENSABLE:
+        if console.measure(table, options=console.options.update(width=10_000)).maximum <= console.width:
+            break
+        if field in fields:
+            fields.remove(field)
+            table = _built(breakdown, by, fields, body)
+    return table
+
+
+def _built(breakdown: Breakdown, by: str, fields: Sequence[str], body: Sequence[Row]) -> Table:
+    total = rows.total(breakdown)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_footer=True, header_style="bold")
     table.add_column(by, footer="total", overflow="fold")
-    for name, field in columns:
-        numeric = field != "component"
-        table.add_column(
-            name,
-            footer=cell(footer, field) if numeric else "",
-            justify="right" if numeric else "left",
-            no_wrap=True,
-            footer_style="bold",
-        )
-    for row in rows.table(breakdown, by):
+    for name, field in _COLUMNS:
+        if field in fields:
+            numeric = field != "component"
+            table.add_column(
+                name,
+                footer=cell(total, field) if numeric else "",
+                justify="right" if numeric else "left",
+                no_wrap=True,
+                footer_style="bold",
+            )
+    for row in body:
         label = _in_tree(row.label) if by == "module" else row.label
-        table.add_row(Text(formatting.plain(label)), *(cell(row, field) for _, field in columns))
+        table.add_row(Text(formatting.plain(label)), *(cell(row, field) for _, field in _COLUMNS if field in fields))
     return table
 
 
 def _in_tree(path: str) -> str:
     """A module's name, indented by its depth."""
     return path if path.startswith("(") else f"{' ' * (1 + path.count('.'))}{path.rpartition('.')[2]}"
-
-
-def _columns(by: str, wide: bool, timed: bool) -> list[tuple[str, str]]:
-    """Header and the row's field. A record splits neither bytes nor intervals by module."""
-    columns = [("parameters", "parameters"), ("%", "parameters_share")]
-    if wide and by != "module":
-        columns.append(("bytes", "bytes"))
-    if wide or not timed:
-        columns += [("MACs", "macs"), ("%", "macs_share")]
-    columns += [("FLOPs", "flops"), ("%", "flops_share")]
-    if timed:
-        columns += [("time ms", "time_ms"), ("±", "plus_minus"), ("%", "time_share")]
-    if by == "module":
-        columns = [("component", "component"), *(pair for pair in columns if pair[0] != "±")]
-        if not wide:
-            dropped = {"parameters_share", "macs_share", "flops_share"}
-            columns = [pair for pair in columns if pair[1] not in dropped]
-    return columns
 
 
 def cell(row: Row, field: str) -> str:
@@ -140,15 +166,15 @@ def render_models(entries: Sequence[Entry], width: int = 100, color: bool = Fals
     """The known models: name, family, L, H, A, parameters."""
     console, stream = _console(width, color)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("name", overflow="fold")
-    table.add_column("family", no_wrap=True)
+    table.add_column("name", overflow="fold", min_width=12)
+    if width >= 60:
+        table.add_column("family", no_wrap=True)
     for name in ("L", "H", "A", "parameters"):
         table.add_column(name, justify="right", no_wrap=True)
     for entry in entries:
         layers, hidden, heads = entry.size
-        table.add_row(
-            entry.short_name, entry.family, str(layers), str(hidden), str(heads), formatting.exact(entry.parameters)
-        )
+        figures = (str(layers), str(hidden), str(heads), formatting.exact(entry.parameters))
+        table.add_row(entry.short_name, *([entry.family] if width >= 60 else []), *figures)
     console.print(table)
     console.print(Text("L encoder units, H hidden size, A attention heads; parameters of the base model", style="dim"))
     return _trimmed(stream)

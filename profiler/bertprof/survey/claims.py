@@ -17,6 +17,9 @@ MODEL = "bert-base-uncased"
 SEQUENCE_LENGTH = 256
 """The length that the survey's later edition (TACL 2021) states; version 1 states none."""
 
+POSITIONS = 512
+"""The longest sequence of BERT-base."""
+
 Finding = tuple[str, bool | None] | None
 """What was found, in words, and whether the claim holds (None: the intervals leave it open); or None: not known."""
 
