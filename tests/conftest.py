@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rich.style  # noqa: F401 (draws from the global generator as it is imported)
 import torch
 import transformers
 from torch import nn
