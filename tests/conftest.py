@@ -11,9 +11,14 @@ import pytest
 import rich.style  # noqa: F401 (draws from the global generator as it is imported)
 import torch
 import transformers
+from hypothesis import HealthCheck, settings
 from torch import nn
 
 from bertprof.measure import build
+
+# A slow machine is no failure.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 TINY: dict[str, dict[str, Any]] = {
     "bert": {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64},

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import bertprof
@@ -237,7 +237,6 @@ def test_a_record_cut_short_anywhere():
             record.decode(content[:length], "b.json")
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_no_mutation_of_a_record_gives_anything_but_a_record_or_one_line(seed: int):
     generator = random.Random(seed)

@@ -117,7 +117,7 @@ def test_bert_base_at_other_sizes(batch: int, length: int, attention: str):
     assert by_component(counts, "flops") == bert_flops(12, 768, 12, 3072, batch, length)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.sampled_from(["sdpa", "eager"]),
     st.integers(1, 4),
@@ -236,7 +236,8 @@ def test_published_parts_of_bert():
     # hivam.org: one BERT-base block at 128 tokens, 1.86 GFLOPs
     assert sum(one_unit.values()) == pytest.approx(1.86e9, rel=0.01)
     # FastBERT, Table 1: a linear of 128 × 128 on 128 tokens, 4.2 M FLOPs; all linears of BERT-base, 21,785 M
-    assert 2 * 128 * 128 * 128 == pytest.approx(4.2e6, rel=0.01)
+    linear = flops.count(nn.Linear(128, 128, device="meta"), {"input": torch.zeros(128, 128, device="meta")}, {})
+    assert 2 * sum(by_component(linear).values()) == pytest.approx(4.2e6, rel=0.01)
     macs = bert_macs(12, 768, 3072, 1, 128)
     linears = 2 * (sum(macs.values()) - macs["softmax-attention"])
     assert linears == pytest.approx(21_785e6, rel=0.01)
