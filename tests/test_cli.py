@@ -138,6 +138,9 @@ def test_survey_figure2_says_when_a_record_is_of_another_model(run: Any, tmp_pat
     result = run("survey", "figure2", "--record", "b.json")
     assert result.exit_code == 0
     assert "about bert-base-uncased; this record is of another model" in result.stderr
+    breakdown.workload.model = "google-bert/bert-base-uncased"
+    breakdown.save(tmp_path / "b.json")
+    assert run("survey", "figure2", "--record", "b.json").stderr == ""
 
 
 def test_survey_figure2_does_not_ignore_options(run: Any):

@@ -261,7 +261,7 @@ def figure2(
     _write(result, outputs, "component", verdicts)
     from bertprof.report import terminal
 
-    if result.workload.model != claims.MODEL:
+    if catalog.find(result.workload.model) != catalog.find(claims.MODEL):
         typer.echo(f"bertprof: the survey's claims are about {claims.MODEL}; this record is of another model", err=True)
     _print(_text(result, "component") + "\n" + terminal.render_claims(verdicts, width=_width(), color=_color()))
 
