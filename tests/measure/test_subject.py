@@ -316,6 +316,7 @@ def test_a_model_on_two_devices_or_on_one_without_a_clock():
     ("inputs", "message"),
     [
         ({}, "a tensor of token ids or a mapping"),
+        ({"input_ids": torch.ones(1, 8), "attention_mask": [[1] * 8]}, "attention_mask must be a tensor"),
         ({"attention_mask": torch.ones(1, 8)}, "neither input_ids nor inputs_embeds"),
         ("text", "a tensor of token ids or a mapping"),
         ({"input_ids": [[1]]}, "input input_ids must be a tensor"),

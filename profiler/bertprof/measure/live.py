@@ -36,6 +36,8 @@ def from_module(model: nn.Module, inputs: Any, name: str | None = None) -> Subje
     device = _device_of(model, arguments)
     leading = _leading(arguments)
     mask = arguments.get("attention_mask")
+    if mask is not None and not isinstance(mask, torch.Tensor):
+        raise UsageError("input attention_mask must be a tensor; without one nothing is masked")
     twin = _twin_of(model)
 
     @contextmanager
@@ -112,7 +114,7 @@ def _task_of(model: nn.Module) -> str | None:
     return tasks.get(head, head or None)
 
 
-def _padding(mask: Any) -> float | None:
+def _padding(mask: torch.Tensor | None) -> float | None:
     """The share of tokens that a 2-D mask hides; None where a mask of another form does not tell."""
     if mask is None:
         return 0.0
@@ -121,7 +123,7 @@ def _padding(mask: Any) -> float | None:
     return float((mask == 0).float().mean())
 
 
-def _mask_caveats(mask: Any) -> list[Caveat]:
+def _mask_caveats(mask: torch.Tensor | None) -> list[Caveat]:
     if mask is None or mask.ndim != 2:
         return []
     text = (
