@@ -44,3 +44,17 @@ class RecordError(BertprofError):
 
 class OutputError(BertprofError):
     """A file cannot be written."""
+
+
+# The text of others' errors, of which some are a page long.
+
+
+def shortened(error: BaseException) -> str:
+    """An error's text as far as one line bears it: some print a whole model."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that says something."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]

@@ -18,7 +18,15 @@ from transformers.activations import ACT2FN
 from transformers.utils import logging as transformers_logging
 
 from bertprof.configuration import Configuration, HubError, fetch
-from bertprof.errors import BertprofError, ConfigurationError, DeviceError, UnsupportedModelError, UsageError
+from bertprof.errors import (
+    BertprofError,
+    ConfigurationError,
+    DeviceError,
+    UnsupportedModelError,
+    UsageError,
+    first_line,
+    shortened,
+)
 from bertprof.measure.anatomy import FAMILIES
 from bertprof.record import Caveat
 
@@ -192,7 +200,7 @@ def with_checkpoint(
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        reason = first_line(error)
         if "mismatch" in str(error):
             reason = "their shapes are not those of the configuration"
         raise ConfigurationError(f"--weights: those of {configuration.source} cannot be loaded: {reason}") from None
@@ -260,12 +268,6 @@ def failing_as(name: str, device: torch.device, task: str | None) -> Iterator[No
         kind = type(error).__name__
         text = f"no model can be built from the configuration of {name}: {kind}: {shortened(error)}"
         raise ConfigurationError(text) from None
-
-
-def shortened(error: BaseException) -> str:
-    """An error's text as far as one line bears it: some print a whole model."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -33,6 +33,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from bertprof.attribution import Owner, Region, Walker
+from bertprof.errors import first_line
 from bertprof.measure.operators import (
     FUSED_ATTENTION,
     MATRIX_PRODUCTS,
@@ -140,7 +141,7 @@ def count_by_trace(twin: nn.Module, inputs: Mapping[str, Any], regions: Mapping[
             analysis.total()
             counts.uncounted = Counter(analysis.unsupported_ops())
     except Exception as error:
-        raise CountingError(f"{type(error).__name__}: {_first_line(error)}") from error
+        raise CountingError(f"{type(error).__name__}: {first_line(error)}") from error
     return counts
 
 
@@ -312,7 +313,7 @@ def count_by_dispatch(model: nn.Module, inputs: Mapping[str, Any], regions: Mapp
         with torch.inference_mode(), _DispatchTape(counts, walker):
             model(**inputs)
     except Exception as error:
-        raise CountingError(f"{type(error).__name__}: {_first_line(error)}") from error
+        raise CountingError(f"{type(error).__name__}: {first_line(error)}") from error
     finally:
         for handle in handles:
             handle.remove()
@@ -358,7 +359,3 @@ def _dispatched(value: Any) -> Operand:
     if not isinstance(value, torch.Tensor):
         return Operand(None)
     return Operand(tuple(value.shape), value.is_floating_point())
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")[:200]

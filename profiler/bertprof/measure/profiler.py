@@ -14,9 +14,9 @@ import bertprof
 from bertprof import sampling
 from bertprof.attribution import Owner
 from bertprof.components import Component
-from bertprof.errors import ConfigurationError, DeviceError
+from bertprof.errors import ConfigurationError, DeviceError, shortened
 from bertprof.measure import flops, host, timing
-from bertprof.measure.build import is_out_of_memory, shortened
+from bertprof.measure.build import is_out_of_memory
 from bertprof.measure.clocks import clock_for
 from bertprof.measure.parameters import Storage, count_parameters, standing
 from bertprof.measure.subject import Subject

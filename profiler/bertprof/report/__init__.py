@@ -46,22 +46,19 @@ def _markdown(breakdown: Breakdown, by: str, claims: Claims) -> bytes:
 
 
 def _page(breakdown: Breakdown, by: str, claims: Claims) -> bytes:
-    with quiet_matplotlib():
-        from bertprof.report import page
+    from bertprof.report import page
 
     return page.render(breakdown, by, claims).encode()
 
 
 def _png(breakdown: Breakdown, by: str, claims: Claims) -> bytes:
-    with quiet_matplotlib():
-        from bertprof.report import figure
+    from bertprof.report import figure
 
     return figure.render(breakdown, "png")
 
 
 def _svg(breakdown: Breakdown, by: str, claims: Claims) -> bytes:
-    with quiet_matplotlib():
-        from bertprof.report import figure
+    from bertprof.report import figure
 
     return figure.render(breakdown, "svg")
 

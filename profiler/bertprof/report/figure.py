@@ -6,18 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
-
 from bertprof import formatting
 from bertprof.components import SURVEY_COMPONENTS, Component
 from bertprof.record import Breakdown
 from bertprof.report import quiet_matplotlib, rows
 from bertprof.report.palette import REST, color_of
 from bertprof.report.rows import Row
+
+with quiet_matplotlib():  # its import looks for a place for its font cache
+    from matplotlib import rc_context
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
 
 _STYLE: Any = {
     "font.family": "sans-serif",
