@@ -11,6 +11,7 @@ import pytest
 import rich.style  # noqa: F401 (draws from the global generator as it is imported)
 import torch
 import transformers
+import transformers.modeling_utils  # (scipy, which it imports where there is some, adds a filter of warnings)
 from hypothesis import HealthCheck, settings
 from torch import nn
 
@@ -20,40 +21,87 @@ from bertprof.measure import build
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
+_UNITS: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "vocab_size": 100,
+    "max_position_embeddings": 40,
+}
+_FACTORISED: dict[str, Any] = {**_UNITS, "embedding_size": 16}
+_IDS = {"bos_token_id": 1, "eos_token_id": 2}  # below vocab_size, where a family's own are not
+_RELATIVE = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
 TINY: dict[str, dict[str, Any]] = {
-    "bert": {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64},
-    "roberta": {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64},
-    "electra": {
-        "embedding_size": 16,
-        "hidden_size": 32,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "intermediate_size": 64,
+    "bert": _UNITS,
+    "roberta": _UNITS,
+    "xlm-roberta": _UNITS,
+    "camembert": _UNITS,
+    "megatron-bert": _UNITS,
+    "electra": _FACTORISED,
+    "distilbert": {
+        "dim": 32,
+        "n_layers": 3,
+        "n_heads": 4,
+        "hidden_dim": 64,
+        "vocab_size": 100,
+        "max_position_embeddings": 40,
     },
-    "distilbert": {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 64},
-    "albert": {
-        "embedding_size": 16,
-        "hidden_size": 32,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "intermediate_size": 64,
+    "albert": _FACTORISED,
+    "mobilebert": {**_FACTORISED, "intra_bottleneck_size": 8, "true_hidden_size": 8},
+    "squeezebert": {**_UNITS, "embedding_size": 32},
+    "mpnet": _UNITS,
+    # As published: relative positions, which the defaults leave off.
+    "deberta": {**_UNITS, **_RELATIVE, "position_biased_input": False, "type_vocab_size": 0},
+    "deberta-v2": {
+        **_UNITS,
+        **_RELATIVE,
+        "position_biased_input": False,
+        "type_vocab_size": 0,
+        "position_buckets": 8,
+        "share_att_key": True,
+        "norm_rel_ebd": "layer_norm",
+    },
+    "xlnet": {"d_model": 32, "n_layer": 3, "n_head": 4, "d_inner": 64, "vocab_size": 100},
+    "gpt2": {
+        **_IDS,
+        "n_embd": 32,
+        "n_layer": 3,
+        "n_head": 4,
+        "n_inner": 64,
+        "vocab_size": 100,
+        "n_positions": 40,
+        "pad_token_id": 0,
+    },
+    "modernbert": {
+        **_UNITS,
+        **_IDS,
+        "pad_token_id": 0,
+        "cls_token_id": 1,
+        "sep_token_id": 2,
+        "local_attention": 8,
     },
 }
-for _fields in TINY.values():
-    _fields |= {"vocab_size": 100, "max_position_embeddings": 40}
 FAMILIES = tuple(TINY)
 
 
 def tiny(family: str, attention: str = "sdpa", task: str | None = None, **overrides: Any) -> nn.Module:
-    """A small model of a family with weights, in eval mode."""
-    config = transformers.AutoConfig.for_model(family, **{**TINY[family], **overrides})
+    """A small model of a family with weights, in eval mode; eager where the family has nothing else."""
+    config = tiny_config(family, **overrides)
+    attention = attention if build.has_sdpa(config, task) else "eager"
     return build.with_random_weights(config, task, attention, torch.float32)
 
 
 def tiny_twin(family: str, attention: str = "sdpa", task: str | None = None, **overrides: Any) -> nn.Module:
     """The same without storage."""
-    config = transformers.AutoConfig.for_model(family, **{**TINY[family], **overrides})
+    config = tiny_config(family, **overrides)
+    attention = attention if build.has_sdpa(config, task) else "eager"
     return build.on_meta(config, task, attention, torch.float32)
+
+
+def tiny_config(family: str, **overrides: Any) -> Any:
+    """The configuration of a small model of a family."""
+    return transformers.AutoConfig.for_model(family, **{**TINY[family], **overrides})
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def test_views(by: str, run: Any):
     result = run("report", REAL, "--by", by)
     assert result.exit_code == 0
     first = {"group": "embedding", "component": "embedding", "unit": "unit 0", "module": "(model)"}[by]
-    assert result.stdout.splitlines()[5].strip().startswith(first)
+    assert any(line.strip().startswith(first) for line in result.stdout.splitlines()[4:7])
 
 
 def test_json_goes_to_stdout_and_is_the_record(run: Any, folder: Any):
@@ -230,7 +230,7 @@ def test_no_gpu(run: Any, monkeypatch: pytest.MonkeyPatch):
         ("{", ["config.json", "JSON"]),
         ('{"model_type": "bert", "hidden_size": -5}', ["hidden_size is -5"]),
         ('{"model_type": "bert", "auto_map": {"AutoModel": "x.Y"}}', ["asks for code"]),
-        ('{"model_type": "t5"}', ["'t5'", "known families"]),
+        ('{"model_type": "t800"}', ["'t800'", "known families"]),
     ],
 )
 def test_bad_folders(content: str | None, parts: list[str], run: Any, tmp_path: Path):

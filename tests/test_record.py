@@ -11,10 +11,12 @@ import bertprof
 from bertprof import record
 from bertprof.components import Component
 from bertprof.errors import RecordError
-from bertprof.record import Breakdown, Caveat, Cost, Host, Operator, Workload
+from bertprof.record import Breakdown, Caveat, Checkpoint, Cost, Host, Operator, Workload
 from bertprof.sampling import Estimate
 
 REAL = Path(__file__).parent / "data" / "bert-base-uncased.json"
+"""A real record of version 1.0."""
+NULLABLE = ("nonzero_parameters", "useful_macs", "bytes_moved", "activation_bytes")
 
 
 def made(costs: list[Cost], instrumented: list[float] | None = None, bare: list[float] | None = None) -> Breakdown:
@@ -42,16 +44,49 @@ def made(costs: list[Cost], instrumented: list[float] | None = None, bare: list[
     )
 
 
-def cost(component: Component, unit: int | None = None, time_ms: list[float] | None = None, **counts: int) -> Cost:
-    fields = {"parameters": 0, "parameter_bytes": 0, "macs": 0, "flops": 0, **counts}
+def cost(
+    component: Component, unit: int | None = None, time_ms: list[float] | None = None, **counts: int | None
+) -> Cost:
+    fields: dict[str, Any] = {"parameters": 0, "parameter_bytes": 0, "macs": 0, "flops": 0, **counts}
     return Cost(unit=unit, component=component, time_ms=time_ms, **fields)
 
 
-def test_a_real_record_comes_back_as_it_was(tmp_path: Path):
+def test_a_real_record_comes_back_as_it_was_but_of_this_version(tmp_path: Path):
     breakdown = bertprof.load(REAL)
     breakdown.save(tmp_path / "again.json")
-    assert (tmp_path / "again.json").read_bytes() == REAL.read_bytes()
+    old, new = REAL.read_text().splitlines(), (tmp_path / "again.json").read_text().splitlines()
+    assert [line for line in new if line not in old] == [' "schema_version": "1.1",', ' "checkpoint": null,']
+    assert [line for line in old if line not in new] == [' "schema_version": "1.0",']
     assert bertprof.load(tmp_path / "again.json") == breakdown
+
+
+def test_an_older_record_lacks_what_came_later():
+    breakdown = bertprof.load(REAL)
+    assert '"schema_version": "1.0"' in REAL.read_text()
+    assert breakdown.checkpoint is None
+    assert [breakdown.total(metric) for metric in NULLABLE] == [None] * 4
+
+
+def test_what_an_older_record_always_had_it_must_have():
+    with pytest.raises(RecordError, match=r"missing required field `yardstick_ms` - at `\$`"):
+        record.decode(changed(yardstick_ms=DELETE), "b.json")
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.2", "1.10"])
+def test_from_its_version_on_a_field_has_to_be_there(version: str):
+    with pytest.raises(RecordError, match=r"missing required field `checkpoint` - at `\$`"):
+        record.decode(changed(schema_version=version), "b.json")
+    assert record.decode(changed(schema_version=version, checkpoint=None), "b.json").checkpoint is None
+
+
+def test_a_checkpoint_is_read_and_its_fields_are_required():
+    files = {"format": "safetensors", "files": 2, "file_bytes": 10, "load_time_ms": None}
+    read = record.decode(changed(schema_version="1.1", checkpoint=files), "b.json")
+    assert read.checkpoint == Checkpoint(format="safetensors", files=2, file_bytes=10, load_time_ms=None)
+    for name in files:
+        less = {key: value for key, value in files.items() if key != name}
+        with pytest.raises(RecordError, match=rf"missing required field `{name}` - at `\$.checkpoint`"):
+            record.decode(changed(schema_version="1.1", checkpoint=less), "b.json")
 
 
 def test_a_real_record_is_that_of_bert_base():
@@ -106,6 +141,12 @@ def test_shares_and_times_are_derived_and_add_up():
     assert breakdown.time_share([]) == pytest.approx((0, 0, 0))
 
 
+@given(st.lists(st.none() | st.integers(0, 2**62), max_size=5))
+def test_a_total_is_not_known_where_a_part_is_not(counts: list[int | None]):
+    breakdown = made([cost(Component.FFN, i, bytes_moved=count) for i, count in enumerate(counts)])
+    assert breakdown.total("bytes_moved") == (None if None in counts else sum(count or 0 for count in counts))
+
+
 def test_without_time_nothing_is_made_up():
     breakdown = made([cost(Component.FFN, 0, parameters=3)])
     assert not breakdown.timed
@@ -129,9 +170,13 @@ def breakdowns(draw: st.DrawFn) -> Breakdown:
         Cost(
             unit=unit,
             component=component,
-            parameters=draw(COUNTS),
+            parameters=(parameters := draw(COUNTS)),
+            nonzero_parameters=draw(st.none() | st.integers(0, parameters)),
             parameter_bytes=draw(COUNTS),
-            macs=draw(COUNTS),
+            macs=(macs := draw(COUNTS)),
+            useful_macs=draw(st.none() | st.integers(0, macs)),
+            bytes_moved=draw(st.none() | COUNTS),
+            activation_bytes=draw(st.none() | COUNTS),
             flops=draw(COUNTS),
             operators=draw(
                 st.dictionaries(TEXT, st.builds(Operator, calls=COUNTS, macs=COUNTS, flops=COUNTS), max_size=2)
@@ -148,6 +193,17 @@ def breakdowns(draw: st.DrawFn) -> Breakdown:
         bare=None if repeats is None else draw(times),
     )
     breakdown.label = draw(st.none() | TEXT)
+    breakdown.workload.sequence_length = draw(st.none() | st.integers(1, 512))
+    breakdown.checkpoint = draw(
+        st.none()
+        | st.builds(
+            Checkpoint,
+            format=TEXT,
+            files=st.integers(1, 99),
+            file_bytes=COUNTS,
+            load_time_ms=st.none() | st.floats(0, 1e9),
+        )
+    )
     breakdown.caveats = draw(st.lists(st.builds(Caveat, code=TEXT, text=TEXT), max_size=2))
     return breakdown
 
@@ -190,9 +246,12 @@ def changed(**changes: Any) -> bytes:
         ({"workload": DELETE}, "missing required field `workload`"),
         ({"workload__batch_size": 0}, r">= 1 - at `\$.workload.batch_size`"),
         ({"schema": "something.else"}, 'no "schema": "bertprof.breakdown"'),
-        ({"schema_version": "2.3"}, "record version 2.3; this bertprof reads up to 1.0"),
+        ({"schema_version": "2.3"}, "record version 2.3; this bertprof reads up to 1.1"),
         ({"schema_version": 1}, "no usable schema_version"),
         ({"schema_version": "x"}, "no usable schema_version"),
+        ({"schema_version": "1"}, "no usable schema_version"),
+        ({"schema_version": "1.0.0"}, "no usable schema_version"),
+        ({"schema_version": "9" * 9999 + ".0"}, "no usable schema_version"),
         ({"end_to_end_ms": None}, r"null where instrumented_ms has \d+ - at `\$.end_to_end_ms`"),
         ({"costs__2__time_ms": [1.0]}, r"1 samples where instrumented_ms has \d+ - at `\$.costs\[2\].time_ms`"),
         ({"instrumented_ms": None, "end_to_end_ms": None}, r"instrumented_ms is null - at `\$.costs\[0\].time_ms`"),
@@ -206,6 +265,10 @@ def changed(**changes: Any) -> bytes:
         ({"modules__4__parameters": 1}, r"the modules' parameters sum to \d+, .* - at `\$.modules`"),
         ({"costs__0__macs": 10**400}, r"\$.costs\[0\].macs"),
         ({"end_to_end_ms__0": 1e300}, r"\$.end_to_end_ms"),
+        ({"costs__0__nonzero_parameters": 23835649}, r"23835649 of 23835648 .* `\$.costs\[0\].nonzero_parameters`"),
+        ({"costs__2__useful_macs": 589825}, r"589825 of 589824 macs - at `\$.costs\[2\].useful_macs`"),
+        ({"workload__sequence_length": 0}, r">= 1 - at `\$.workload.sequence_length`"),
+        ({"checkpoint": {}}, r"missing required field `format` - at `\$.checkpoint`"),
         ({"workload__clock": None}, r"null in a record with times - at `\$.workload.clock`"),
     ],
 )
@@ -217,11 +280,11 @@ def test_an_invalid_record_is_refused_with_the_path_of_the_field(changes: dict[s
 
 
 def test_unknown_fields_of_a_newer_minor_version_are_tolerated():
-    newer = changed(schema_version="1.7", weather="fine", costs__0__colour="blue")
+    newer = changed(schema_version="1.7", checkpoint=None, weather="fine", costs__0__colour="blue")
     read = record.decode(newer, "b.json")
     assert read.total("parameters") == 109_482_240
     # What is written again is what this version knows, and says so.
-    assert b'"schema_version": "1.0"' in record.encode(read)
+    assert b'"schema_version": "1.1"' in record.encode(read)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"schema": 1}'])
@@ -253,7 +316,7 @@ def test_no_mutation_of_a_record_gives_anything_but_a_record_or_one_line(seed: i
     except RecordError as error:
         assert "\n" not in str(error)  # noqa: PT017
     else:
-        assert breakdown.text()
+        assert breakdown.text(wide=True)
 
 
 def test_save_renders_by_suffix(tmp_path: Path):

@@ -1,10 +1,11 @@
 """From boundary crossings to owners: the one rule by which work, measured or counted, lands in a component.
 
 A model is a tree of modules. A `Region` says what a module's *own* work is: what runs inside it and inside none of the
-regions below it. A `Walker` is fed the crossings (a module is entered, a module is left) in the order in which they
-happen and answers, between any two of them, who owns what runs now. The clock feeds it the crossings that it timed; the
-traced graph, walked in node order, feeds it the crossings between nodes. Both therefore agree on where an operator
-belongs.
+regions below it. A bound method of a module may have a region too, under the path `module.method()`, where one module
+does the work of several components in methods of its own (XLNet). A `Walker` is fed the crossings (a module is entered,
+a module is left) in the order in which they happen and answers, between any two of them, who owns what runs now. The
+clock feeds it the crossings that it timed; a traced graph and a dispatched forward feed it those between operators. All
+therefore agree on where an operator belongs.
 
 This file is pure: it knows neither torch nor clocks.
 """
@@ -27,11 +28,20 @@ class Region:
             called twelve times (ALBERT) makes twelve units.
         after: the component of the module's own work once the child with that relative path has returned. ALBERT's
             attention module computes softmax attention before its output projection and the residual sum behind it.
+        parameters: the component of parameters that the module itself holds, by name, where it is not the module's.
+        split: the counts of operators that use a parameter belong to that parameter's component, wherever the module
+            calls them. Time cannot be split so and stays with the module: `nn.MultiheadAttention` does all of its
+            linears in one function and never calls its `out_proj`.
+        joins: each call of the module belongs to the unit that was begun last: an FFN that stands beside its attention
+            and not in one module with it.
     """
 
     component: Component | None = None
     unit: bool = False
     after: Mapping[str, Component] = field(default_factory=dict)
+    parameters: Mapping[str, Component] = field(default_factory=dict)
+    split: bool = False
+    joins: bool = False
 
 
 class Owner(NamedTuple):
@@ -81,6 +91,16 @@ class Walker:
         """The owner of what runs between the last crossing and the next."""
         return self._frames[-1].owner
 
+    def owner_of(self, parameters: Iterable[str]) -> Owner:
+        """The owner of an operator that uses these parameters (their names): `owner`, unless the region is split."""
+        owner, region = self._frames[-1]
+        if region.split:
+            for name in parameters:
+                component = component_of_parameter(name, self._regions)
+                if component is not owner.component:
+                    return Owner(owner.unit, component, name.rpartition(".")[0])
+        return owner
+
     def enter(self, path: str) -> None:
         """The module at `path` is called."""
         around = self._frames[-1].owner
@@ -89,6 +109,8 @@ class Walker:
         if region.unit:
             unit = self._next_unit
             self._next_unit += 1
+        elif region.joins and self._next_unit:
+            unit = self._next_unit - 1
         component = around.component if region.component is None else region.component
         self._frames.append(_Frame(Owner(unit, component, path), region))
         self.calls[path] += 1
@@ -105,8 +127,7 @@ class Walker:
         while self._frames.pop().owner.path != path:
             pass
         owner, region = self._frames[-1]
-        prefix = f"{owner.path}." if owner.path else ""
-        component = region.after.get(path.removeprefix(prefix))
+        component = region.after.get(_relative(path, owner.path))
         if component is not None:
             self._frames[-1] = _Frame(owner._replace(component=component), region)
 
@@ -153,17 +174,28 @@ def boundaries(regions: Mapping[str, Region]) -> list[str]:
     """The paths whose boundaries must be marked for `regions` to be told apart; the fewest that do.
 
     A module needs no mark when crossing its boundary changes neither component nor unit: a LayerNorm inside a module
-    whose own work is add-norm already.
+    whose own work is add-norm already. Where the work around a module changes during the call (`after`, methods),
+    every region in it is marked.
     """
-    needed: list[str] = []
+    changing = {path.rpartition(".")[0] for path in regions if path.endswith("()")}
+    changing |= {path for path, region in regions.items() if region.after}
+    needed: dict[str, None] = {}  # a set that keeps its order
     for path, region in regions.items():
-        around_path, around = _region_around(path, regions)
-        relative = path.removeprefix(f"{around_path}.") if around_path else path
-        outside = Component.OTHER if path == "" else _component_of(around_path, regions)
-        changes = region.component is not None and (bool(around.after) or region.component != outside)
-        if region.unit or region.after or relative in around.after or changes:
-            needed.append(path)
-    return needed
+        around, _ = _region_around(path, regions)
+        outside = Component.OTHER if path == "" else _component_of(around, regions)
+        changes = region.component is not None and (around in changing or region.component != outside)
+        if region.unit or region.joins or region.after or changes:
+            needed[path] = None
+        module = path.rpartition(".")[0] if path.endswith("()") else path
+        needed |= dict.fromkeys(f"{module}.{child}" if module else child for child in region.after)
+    return [path for path in regions if path in needed] + [path for path in needed if path not in regions]
+
+
+def _relative(path: str, around: str) -> str:
+    """A path as seen from the module around it, or from the module whose method is around it."""
+    if around.endswith("()"):
+        around = around.rpartition(".")[0]
+    return path.removeprefix(f"{around}.") if around else path
 
 
 def _region_around(path: str, regions: Mapping[str, Region]) -> tuple[str, Region]:
@@ -186,3 +218,10 @@ def region_of(path: str, regions: Mapping[str, Region]) -> tuple[str, Component]
     if path not in regions:
         path, _ = _region_around(path, regions)
     return path, _component_of(path, regions)
+
+
+def component_of_parameter(name: str, regions: Mapping[str, Region]) -> Component:
+    """The component of a parameter, by its full name."""
+    path, _, leaf = name.rpartition(".")
+    region = regions.get(path, _NO_REGION)
+    return region.parameters[leaf] if leaf in region.parameters else region_of(path, regions)[1]

@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 import bertprof
-from bertprof import catalog, files, formatting, record, report, session
+from bertprof import catalog, files, formatting, record, report, session, settings
 from bertprof.errors import BertprofError, OutputError, UsageError
 from bertprof.record import Breakdown
 from bertprof.survey import claims
@@ -122,6 +122,9 @@ By = Annotated[
     Literal["group", "component", "unit", "module"],
     typer.Option(help="The view of the table; `module` shows the module tree."),
 ]
+Wide = Annotated[
+    bool, typer.Option("--wide", help="More columns: bytes moved, arithmetic intensity, activations, non-zeros.")
+]
 Output = Annotated[
     list[Path] | None,
     typer.Option("-o", "--output", help="Write a report; its suffix says which: .json .html .png .svg .csv .md"),
@@ -133,17 +136,26 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 @app.command()
 def breakdown(
     model: Annotated[
-        str, typer.Argument(help="A known name (see `bertprof models`), a folder with config.json, or a hub name.")
+        str,
+        typer.Argument(
+            help="A known name (see `bertprof models`), a folder with config.json, a hub name, or "
+            "package.module:callable that returns a torch module."
+        ),
     ],
+    inputs: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:CALLABLE", help="With package.module:callable: what returns its inputs."),
+    ] = None,
     device: Device = "auto",
     batch_size: BatchSize = 1,
     seq_length: SeqLength = 128,
+    padding: Annotated[float, typer.Option(help="Share of each sequence that is padding, hidden by one mask.")] = 0.0,
     dtype: Dtype = "float32",
     attention: Attention = "sdpa",
     task: Annotated[
         str | None,
         typer.Option(
-            help="Build that head: masked-lm, next-sentence-prediction, pretraining, question-answering, "
+            help="Build that head: causal-lm, masked-lm, next-sentence-prediction, pretraining, question-answering, "
             "sequence-classification or token-classification."
         ),
     ] = None,
@@ -152,12 +164,18 @@ def breakdown(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the configuration.")
     ] = None,
     weights: Annotated[
-        bool, typer.Option("--weights", help="Load the checkpoint's weights; random otherwise.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--weights/--no-weights",
+            show_default=False,
+            help="Load the checkpoint's weights, or random ones. Without either, a local folder's are loaded.",
+        ),
+    ] = None,
     no_time: NoTime = False,
     min_time: MinTime = "2s",
     label: Label = None,
     by: By = "component",
+    wide: Wide = False,
     output: Output = None,
     json: AsJson = False,
     debug: Debug = False,
@@ -172,28 +190,32 @@ def breakdown(
     with _progress() as progress:
         result = session.breakdown(
             model,
+            inputs=inputs,
             device=device,
             batch_size=_positive("--batch-size", batch_size),
             sequence_length=_positive("--seq-length", seq_length),
+            padding=padding,
             dtype=dtype,
             attention=attention,
             task=task,
             threads=threads,
             overrides=_overrides(set_ or []),
             weights=weights,
+            anatomy=settings.anatomy(),
             time=not no_time,
             min_time_s=_duration(min_time),
             label=label,
             progress=progress,
         )
-    _write(result, outputs, by)
-    _print(record.encode(result).decode() if json else _text(result, by))
+    _write(result, outputs, by, wide=wide)
+    _print(record.encode(result).decode() if json else _text(result, by, wide))
 
 
 @app.command("report")
 def report_(
     source: Annotated[Path, typer.Argument(metavar="RECORD.json", help="A record that `breakdown -o` wrote.")],
     by: By = "component",
+    wide: Wide = False,
     output: Output = None,
     debug: Debug = False,
 ) -> None:
@@ -203,9 +225,9 @@ def report_(
     """
     outputs = _checked(output)
     result = record.load(source)
-    _write(result, outputs, by)
+    _write(result, outputs, by, wide=wide)
     if not outputs:
-        _print(_text(result, by))
+        _print(_text(result, by, wide))
 
 
 @app.command()
@@ -304,17 +326,24 @@ def _checked(outputs: list[Path] | None) -> list[Path]:
     return paths
 
 
-def _write(result: Breakdown, outputs: Sequence[Path], by: str, verdicts: Sequence[claims.Verdict] = ()) -> None:
-    contents = [(path, report.render(result, path, by, verdicts)) for path in outputs]
+def _write(
+    result: Breakdown,
+    outputs: Sequence[Path],
+    by: str,
+    verdicts: Sequence[claims.Verdict] = (),
+    *,
+    wide: bool = False,
+) -> None:
+    contents = [(path, report.render(result, path, by, verdicts, wide=wide)) for path in outputs]
     for path, content in contents:
         files.write_whole(path, content)
         typer.echo(f"wrote {path}", err=True)
 
 
-def _text(result: Breakdown, by: str) -> str:
+def _text(result: Breakdown, by: str, wide: bool = False) -> str:
     from bertprof.report import terminal
 
-    return terminal.render(result, by=by, width=_width(), color=_color())
+    return terminal.render(result, by=by, width=_width(), color=_color(), wide=wide)
 
 
 def _print(text: str) -> None:

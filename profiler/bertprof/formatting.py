@@ -44,6 +44,18 @@ def interval(estimate: Estimate, unit: str = "ms") -> str:
     return f"{estimate.value:.{digits}f} {unit} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
 
 
+def duration(ms: float) -> str:
+    """How long something took once, to three significant digits: 123 ms, 1.23 s."""
+    if ms < 999.5:
+        return f"{_three(ms)} ms"
+    return f"{_three(ms / 1000)} s"
+
+
+def intensity(value: float) -> str:
+    """FLOP per byte, to three significant digits: 0.25, 21.3, 1,240."""
+    return _three(value)
+
+
 def percent(share: float | None) -> str:
     """A share in percent: 51.8; tiny but not nothing is 0.0; None is a dash."""
     if share is None:
@@ -72,6 +84,11 @@ def seconds(value: str) -> float:
         if text.endswith(suffix):
             return float(text.removesuffix(suffix)) * factor
     raise ValueError(value)  # not reached: every text ends with ""
+
+
+def _three(value: float) -> str:
+    """Three significant digits, two decimals at most, every digit before the point."""
+    return f"{value:,.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
 
 
 def _decimals(estimate: Estimate) -> int:

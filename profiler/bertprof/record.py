@@ -5,9 +5,11 @@ never 0. Reading imports no torch.
 """
 
 import datetime
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
 import msgspec
 
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = "bertprof.breakdown"
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
+
+_ADDED: Mapping[str, tuple[int, int]] = MappingProxyType({"$.checkpoint": (1, 1)})
+"""The version that added a field, by its path. A record older than that may lack it; one of that version may not."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
@@ -33,9 +38,9 @@ Samples = list[Milliseconds]
 class Workload(msgspec.Struct, kw_only=True):
     """What was asked for: the model and the work it was given.
 
-    `config_sha256` tells two models of one name apart. `padding` is the share of padded tokens, null where a mask does
-    not tell. `clock`, `marks` and `weights` are null where no time was
-    measured. `weights` is "module" for a live module, whatever it holds.
+    `config_sha256` tells two models of one name apart. `sequence_length` is in tokens, null where the inputs of a live
+    module show none. `padding` is the share of padded tokens, null where a mask does not tell. `clock`, `marks` and
+    `weights` are null where no time was measured. `weights` is "module" for a live module, whatever it holds.
     """
 
     model: str
@@ -43,7 +48,7 @@ class Workload(msgspec.Struct, kw_only=True):
     recipes: list[str] = []
     task: str | None = None
     batch_size: Positive
-    sequence_length: Positive
+    sequence_length: Positive | None
     padding: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = 0.0
     mask: Literal["none", "2d", "4d"] = "none"
     dtype: str
@@ -73,6 +78,19 @@ class Host(msgspec.Struct, kw_only=True):
     fvcore: str
 
 
+class Checkpoint(msgspec.Struct, kw_only=True):
+    """The files on disk from which the weights come.
+
+    `format` is the files' kind, as "safetensors"; `file_bytes` the size of all of them; `load_time_ms` the time from
+    the files to a model in memory, null where none was built.
+    """
+
+    format: str
+    files: Positive
+    file_bytes: Count
+    load_time_ms: Milliseconds | None
+
+
 class Operator(msgspec.Struct, kw_only=True):
     """How often an operator ran, and its multiply-accumulates and FLOPs in all these calls."""
 
@@ -82,7 +100,13 @@ class Operator(msgspec.Struct, kw_only=True):
 
 
 class Cost(msgspec.Struct, kw_only=True):
-    """What one component of one unit costs by itself. `unit` null: outside the encoder, or weights shared by units."""
+    """What one component of one unit costs by itself. `unit` null: outside the encoder, or weights shared by units.
+
+    `parameters` and `nonzero_parameters` are logical scalars, `parameter_bytes` the bytes in which they are stored.
+    `useful_macs` are the MACs spent on tokens that are no padding. `bytes_moved` are the bytes that operators read and
+    write, `activation_bytes` those of what they produce, both in one forward. `time_ms` and `device_time_ms` are in
+    milliseconds, `energy_mj` in millijoules, one sample a repeat.
+    """
 
     unit: Count | None
     component: Component
@@ -143,6 +167,7 @@ class Breakdown(msgspec.Struct, kw_only=True):
     label: str | None = None
     workload: Workload
     host: Host
+    checkpoint: Checkpoint | None = None
     costs: list[Cost]
     modules: list[Module] | None = None
     instrumented_ms: Samples | None = None
@@ -169,9 +194,15 @@ class Breakdown(msgspec.Struct, kw_only=True):
         """The number of encoder units."""
         return 1 + max((c.unit for c in self.costs if c.unit is not None), default=-1)
 
-    def total(self, metric: str) -> int:
-        """The sum over all costs of a count: parameters, parameter_bytes, macs or flops."""
-        return sum(int(getattr(cost, metric)) for cost in self.costs)
+    @overload
+    def total(self, metric: Literal["parameters", "parameter_bytes", "macs", "flops"]) -> int: ...
+
+    @overload
+    def total(self, metric: str) -> int | None: ...
+
+    def total(self, metric: str) -> int | None:
+        """The sum over all costs of a count, by its name in `Cost`; None where one of them is null."""
+        return added(getattr(cost, metric) for cost in self.costs)
 
     @property
     def instrumented_time_ms(self) -> Estimate | None:
@@ -227,11 +258,11 @@ class Breakdown(msgspec.Struct, kw_only=True):
 
         return figure2(self)
 
-    def text(self, by: str = "component", width: int = 100) -> str:
-        """The table that the command line prints."""
+    def text(self, by: str = "component", width: int = 100, wide: bool = False) -> str:
+        """The table that the command line prints, `width` columns wide; with `wide`, traffic and intensity as well."""
         from bertprof.report.terminal import render
 
-        return render(self, by=by, width=width)
+        return render(self, by=by, width=width, wide=wide)
 
     def _repr_html_(self) -> str:
         from bertprof.report.page import fragment
@@ -253,6 +284,16 @@ class Breakdown(msgspec.Struct, kw_only=True):
         write_whole(Path(path), render(self, Path(path)))
 
 
+def added(counts: Iterable[int | None]) -> int | None:
+    """The sum of counts; None where one of them is not known."""
+    total = 0
+    for count in counts:
+        if count is None:
+            return None
+        total += count
+    return total
+
+
 def sort_key(cost: Cost) -> tuple[int, int]:
     """The order of costs in a record: outside the encoder first, then by unit; within, by component."""
     return (-1 if cost.unit is None else cost.unit, COMPONENT_ORDER[cost.component])
@@ -267,8 +308,7 @@ def encode(breakdown: Breakdown) -> bytes:
     """The record as JSON: one line a field, a cost and a module, so that two records can be compared line by line."""
     lines = []
     for field in breakdown.__struct_fields__:
-        # What is written is of this version, whatever was read.
-        value = SCHEMA_VERSION if field == "schema_version" else getattr(breakdown, field)
+        value = getattr(breakdown, field)
         encoded = msgspec.json.encode(value)
         if isinstance(value, list) and value and isinstance(value[0], msgspec.Struct):
             encoded = b"[\n  " + b",\n  ".join(msgspec.json.encode(item) for item in value) + b"\n ]"
@@ -277,7 +317,7 @@ def encode(breakdown: Breakdown) -> bytes:
 
 
 def decode(content: bytes, where: str) -> Breakdown:
-    """Reads a record.
+    """Reads a record of any minor version; what comes back is of this one.
 
     Args:
         content: the JSON.
@@ -293,38 +333,43 @@ def decode(content: bytes, where: str) -> Breakdown:
         raise RecordError(f"{where} is not a record: {error}; it may have been cut short") from None
     if not isinstance(head, dict) or head.get("schema") != SCHEMA:
         raise RecordError(f'{where} is not a record: no "schema": "{SCHEMA}" in it; `bertprof breakdown -o` makes one')
-    _check_version(head, where)
+    version = _checked_version(head, where)
     try:
         breakdown = msgspec.convert(head, Breakdown)
     except msgspec.ValidationError as error:
         raise RecordError(f"{where} is not a valid record: {error}") from None
-    for problem in (*_absent(head, msgspec.to_builtins(breakdown), "$"), *_at_odds(breakdown)):
+    for problem in (*_absent(head, msgspec.to_builtins(breakdown), "$", version), *_at_odds(breakdown)):
         raise RecordError(f"{where} is not a valid record: {problem}")
+    breakdown.schema_version = SCHEMA_VERSION
     return breakdown
 
 
-def _check_version(head: dict[str, Any], where: str) -> None:
+def _checked_version(head: dict[str, Any], where: str) -> tuple[int, int]:
     version = head.get("schema_version")
-    if not isinstance(version, str) or not version.partition(".")[0].isdecimal():
+    parts = re.fullmatch(r"(\d{1,9})\.(\d{1,9})", version, re.ASCII) if isinstance(version, str) else None
+    if parts is None:
         raise RecordError(f"{where} is not a valid record: no usable schema_version - at `$.schema_version`")
-    if int(version.partition(".")[0]) > int(SCHEMA_VERSION.partition(".")[0]):
+    major, minor = int(parts[1]), int(parts[2])
+    if major > int(SCHEMA_VERSION.partition(".")[0]):
         raise RecordError(
             f"{where} was written with record version {version}; this bertprof reads up to {SCHEMA_VERSION}: upgrade it"
         )
+    return major, minor
 
 
-def _absent(found: Any, complete: Any, path: str) -> Iterator[str]:
-    """The fields that a record of this version always has and this one lacks; null is there, absent is not."""
+def _absent(found: Any, complete: Any, path: str, version: tuple[int, int]) -> Iterator[str]:
+    """The fields that a record of its version always has and this one lacks; null is there, absent is not."""
     if isinstance(complete, dict) and isinstance(found, dict):
         for key, value in complete.items():
-            if key not in found:
+            inner = f"{path}.{key}"
+            if key in found:
+                yield from _absent(found[key], value, inner, version)
+            elif inner not in _ADDED or version >= _ADDED[inner]:
                 yield f"Object missing required field `{key}` - at `{path}`"
-            else:
-                yield from _absent(found[key], value, f"{path}.{key}")
     elif isinstance(complete, list) and isinstance(found, list):
         for i, (item, value) in enumerate(zip(found, complete, strict=False)):
             if isinstance(value, dict):
-                yield from _absent(item, value, f"{path}[{i}]")
+                yield from _absent(item, value, f"{path}[{i}]", version)
 
 
 def _at_odds(breakdown: Breakdown) -> Iterator[str]:
@@ -333,11 +378,15 @@ def _at_odds(breakdown: Breakdown) -> Iterator[str]:
     for i, key in enumerate(keys):
         if key in keys[:i]:
             yield f"a second row of that unit and component - at `$.costs[{i}]`"
+    for i, cost in enumerate(breakdown.costs):
+        for part, whole_of in (("nonzero_parameters", "parameters"), ("useful_macs", "macs")):
+            some, all_ = getattr(cost, part), getattr(cost, whole_of)
+            if some is not None and some > all_:
+                yield f"{some} of {all_} {whole_of} - at `$.costs[{i}].{part}`"
     for metric in ("parameters", "macs", "flops"):
         if breakdown.modules is not None:
-            of_modules = sum(getattr(module, metric) for module in breakdown.modules)
-            if of_modules != breakdown.total(metric):
-                of_rows = breakdown.total(metric)
+            of_modules, of_rows = sum(getattr(module, metric) for module in breakdown.modules), breakdown.total(metric)
+            if of_modules != of_rows:
                 yield f"the modules' {metric} sum to {of_modules}, the rows' to {of_rows} - at `$.modules`"
                 return
     whole = breakdown.instrumented_ms

@@ -16,11 +16,12 @@ from bertprof.components import Component
 from bertprof.measure import build, flops
 from bertprof.measure.anatomy import regions_of
 from bertprof.measure.flops import Counts
+from bertprof.measure.inputs import Inputs
 from conftest import FAMILIES, TINY, tiny, tiny_twin
 
 
-def ids(batch: int, length: int) -> dict[str, torch.Tensor]:
-    return {"input_ids": torch.zeros(batch, length, dtype=torch.long, device="meta")}
+def ids(batch: int, length: int) -> Inputs:
+    return Inputs(kwargs={"input_ids": torch.zeros(batch, length, dtype=torch.long, device="meta")})
 
 
 def of_catalog(name: str, attention: str = "sdpa") -> nn.Module:
@@ -100,7 +101,7 @@ def test_a_trace_that_does_other_work_than_the_forward_is_not_believed():
             x = self.linear(x)
             return self.linear(x) if torch.jit.is_tracing() else x
 
-    counts = flops.count(Shy(), {"x": torch.zeros(2, 4, device="meta")}, {})
+    counts = flops.count(Shy(), Inputs((torch.zeros(2, 4, device="meta"),)), {})
     assert by_component(counts) == {"other": 2 * 4 * 4}
     (caveat,) = counts.caveats
     assert caveat.code == "counted-by-dispatch"
@@ -181,24 +182,35 @@ def test_flop_counter_mode_agrees(name: str):
     twin = of_catalog(name, "eager")
     counted = sum(by_component(flops.count(twin, ids(2, 64), regions_of(twin))).values())
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        of_catalog(name, "eager")(**ids(2, 64))
+        of_catalog(name, "eager")(**ids(2, 64).kwargs)
     assert counted == counter.get_total_flops() // 2
+
+
+UNTRACED = {"squeezebert", "megatron-bert"}  # they ask a mask of their own making for its values
+SPECIAL = {"gpt2": "causal-lm", "xlnet": "causal-lm"}  # the language-model head of families without a masked one
 
 
 @pytest.mark.parametrize("task", [None, "masked-lm", "sequence-classification"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_in_four_ways(family: str, task: str | None):
-    """sdpa and eager, fvcore's trace and torch's dispatch: the same MACs and FLOPs for every owner."""
+    """sdpa and eager, the trace and torch's dispatch: the same MACs and FLOPs for every owner."""
+    task = SPECIAL.get(family, task) if task == "masked-lm" else task
+    fused = build.has_sdpa(transformers.AutoConfig.for_model(family), task)
     found: list[dict[Any, Any]] = []
-    for attention in ("sdpa", "eager"):
+    for attention in ("sdpa", "eager") if fused else ("eager",):
         for way in (flops.count_by_trace, flops.count_by_dispatch):
             twin = tiny_twin(family, attention, task)
+            if way is flops.count_by_trace and family in UNTRACED:
+                with pytest.raises(flops.CountingError, match="cannot be called on meta tensors"):
+                    way(twin, ids(2, 12), regions_of(twin))
+                continue
             counts = way(twin, ids(2, 12), regions_of(twin))
             assert counts.uncounted == {}
             found.append(counts.totals())
-    assert found[0] == found[1] == found[2] == found[3]
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        tiny_twin(family, "eager", task)(**ids(2, 12))
+    assert all(totals == found[0] for totals in found)
+    # Some forwards look at values, which a model without storage does not have.
+    with FlopCounterMode(display=False) as counter:  # with gradients: its module tracker asks for them
+        tiny(family, "eager", task)(torch.ones(2, 12, dtype=torch.long))
     assert sum(macs for macs, _ in found[0].values()) == counter.get_total_flops() // 2
 
 
@@ -236,7 +248,7 @@ def test_published_parts_of_bert():
     # hivam.org: one BERT-base block at 128 tokens, 1.86 GFLOPs
     assert sum(one_unit.values()) == pytest.approx(1.86e9, rel=0.01)
     # FastBERT, Table 1: a linear of 128 × 128 on 128 tokens, 4.2 M FLOPs; all linears of BERT-base, 21,785 M
-    linear = flops.count(nn.Linear(128, 128, device="meta"), {"input": torch.zeros(128, 128, device="meta")}, {})
+    linear = flops.count(nn.Linear(128, 128, device="meta"), Inputs((torch.zeros(128, 128, device="meta"),)), {})
     assert 2 * sum(by_component(linear).values()) == pytest.approx(4.2e6, rel=0.01)
     macs = bert_macs(12, 768, 3072, 1, 128)
     linears = 2 * (sum(macs.values()) - macs["softmax-attention"])
@@ -258,7 +270,7 @@ def test_what_has_no_rule_is_a_caveat_with_its_number():
 
     with torch.device("meta"):
         odd = Odd()
-    counts = flops.count(odd, {"x": torch.zeros(2, 4, device="meta")}, {})
+    counts = flops.count(odd, Inputs((torch.zeros(2, 4, device="meta"),)), {})
     (caveat,) = counts.uncounted_caveats()
     assert caveat.code == "uncounted-operator"
     assert "aten::i0" in caveat.text
@@ -273,7 +285,7 @@ def test_a_forward_that_cannot_be_traced_is_counted_all_the_same(monkeypatch: py
     def gone(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("torch.jit.trace is not supported\nin this Python")
 
-    monkeypatch.setattr("fvcore.nn.jit_analysis._get_trace_graph", gone)
+    monkeypatch.setattr("torch.jit._get_trace_graph", gone)
     twin = tiny_twin("bert")
     counts = flops.count(twin, ids(1, 12), regions_of(twin))
     assert by_component(counts, "flops") == bert_flops(3, 32, 4, 64, 1, 12)
@@ -288,10 +300,12 @@ def test_a_forward_that_fails_says_why():
             raise KeyError("no such thing")
 
     with pytest.raises(flops.CountingError, match="no such thing"):
-        flops.count(Broken(), {"x": torch.zeros(1, device="meta")}, {})
+        flops.count(Broken(), Inputs((torch.zeros(1, device="meta"),)), {})
 
 
 def test_counting_the_model_itself_leaves_it_as_it_was(untouched: Any):
     model = untouched(tiny("bert"))
-    counts = flops.count_by_dispatch(model, {"input_ids": torch.ones(1, 12, dtype=torch.long)}, regions_of(model))
+    counts = flops.count_by_dispatch(
+        model, Inputs(kwargs={"input_ids": torch.ones(1, 12, dtype=torch.long)}), regions_of(model)
+    )
     assert by_component(counts, "flops") == bert_flops(3, 32, 4, 64, 1, 12)

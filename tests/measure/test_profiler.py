@@ -42,7 +42,7 @@ def test_profile_closes_and_leaves_the_model_as_it_was(family: str, untouched: A
     assert breakdown.units == 3
     w = breakdown.workload
     assert (w.clock, w.marks, w.threads, w.weights, w.device) == ("host", "wrappers", 1, "module", "cpu")
-    assert codes(breakdown) == []
+    assert codes(breakdown) == (["counted-by-dispatch"] if family in ("squeezebert", "megatron-bert") else [])
     assert breakdown.peak_memory_bytes is None
 
 
@@ -294,9 +294,9 @@ def test_autocast_is_told():
     assert codes(breakdown) == ["autocast"]
 
 
-def test_weights_are_for_timing_only(folder: Callable[..., Path]):
+def test_weights_of_a_known_name_are_for_timing_only():
     with pytest.raises(UsageError, match="exclude each other"):
-        bertprof.breakdown(folder(), device="cpu", weights=True, time=False)
+        bertprof.breakdown("bert-base-uncased", device="cpu", weights=True, time=False)
 
 
 # The samples that a record keeps -------------------------------------------------------------------------------------

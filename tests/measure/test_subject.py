@@ -8,6 +8,7 @@ import torch
 import transformers
 from torch import nn
 
+import bertprof
 from bertprof import configuration
 from bertprof.errors import ConfigurationError, DeviceError, UnsupportedModelError, UsageError
 from bertprof.measure import build, live, subject
@@ -31,16 +32,16 @@ def test_from_a_folder(family: str, folder: Callable[..., Path]):
     assert found.twin is not None
     assert {p.device.type for p in found.twin.parameters()} == {"meta"}
     assert not found.twin.training
-    assert found.twin_inputs["input_ids"].shape == (2, 16)
-    with found.open() as (model, inputs, _):
+    assert found.twin_inputs.kwargs["input_ids"].shape == (2, 16)
+    with found.open() as (model, inputs, *_):
         assert not model.training
         assert [n for n, _ in model.named_parameters()] == [n for n, _ in found.twin.named_parameters()]
         with torch.inference_mode():
-            output = model(**inputs)[0]
+            output = model(**inputs.kwargs)[0]
         assert output.shape == (2, 16, 32)
         assert torch.isfinite(output).all()
         assert 0 < output.std() < 10
-    assert found.caveats == []
+    assert [caveat.code for caveat in found.caveats] in ([], ["eager-only"])
 
 
 def test_random_weights_are_random_where_the_model_wants_so_and_only_there():
@@ -75,7 +76,7 @@ def test_attention(attention: str, folder: Callable[..., Path]):
 
 def test_token_ids_hold_no_padding():
     config = transformers.AutoConfig.for_model("roberta", **TINY["roberta"])
-    ids = subject._token_ids(config, (50, 40))
+    ids = subject.token_ids(config, (50, 40))
     assert (ids != config.pad_token_id).all()
     assert ids.min() >= 0
     assert ids.max() < 100
@@ -142,22 +143,22 @@ def test_configurations_from_which_no_model_can_be_built(
 
 def test_an_unknown_architecture(folder: Callable[..., Path]):
     path = folder()
-    (path / "config.json").write_text('{"model_type": "t5"}')
-    with pytest.raises(UnsupportedModelError, match="'t5'; known families: bert, roberta"):
+    (path / "config.json").write_text('{"model_type": "t800"}')
+    with pytest.raises(UnsupportedModelError, match=r"'t800', which .* does not have; known families: bert, roberta"):
         made(path)
 
 
 @pytest.mark.parametrize(("family", "positions"), [("bert", 40), ("roberta", 38)])
 def test_a_sequence_longer_than_the_positions(family: str, positions: int, folder: Callable[..., Path]):
     path = folder(family)
-    with made(path, sequence_length=positions).open() as (model, inputs, _), torch.inference_mode():
-        model(**inputs)  # the longest that fits does run
+    with made(path, sequence_length=positions).open() as (model, inputs, *_), torch.inference_mode():
+        model(**inputs.kwargs)  # the longest that fits does run
     raised = positions + 1 + (40 - positions)
     with pytest.raises(UsageError, match=f"beyond the model's {positions} positions.*={raised}"):
         made(path, sequence_length=positions + 1)
     longer = made(path, {"max_position_embeddings": str(raised)}, sequence_length=positions + 1)
-    with longer.open() as (model, inputs, _), torch.inference_mode():
-        model(**inputs)
+    with longer.open() as (model, inputs, *_), torch.inference_mode():
+        model(**inputs.kwargs)
 
 
 def test_a_head_that_the_family_does_not_have(folder: Callable[..., Path]):
@@ -180,17 +181,15 @@ def test_weights_of_a_folder(folder: Callable[..., Path]):
             assert caveat.code == "incomplete-checkpoint"
             assert "classifier.bias, classifier.weight" in caveat.text
         assert torch.equal(torch.get_rng_state(), generator)
-    with (
-        pytest.raises(ConfigurationError, match="shapes are not those"),
-        made(path, {"intermediate_size": "32"}, weights=True).open(),
-    ):
-        pass
+    with pytest.raises(ConfigurationError, match=r"do not fit its config.json: .*dense.weight is \(64, 32\)"):
+        made(path, {"intermediate_size": "32"}, weights=True)
     safetensors.torch.save_file({"garbage.weight": torch.zeros(1)}, path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ConfigurationError, match="of another model"), made(path, weights=True).open():
-        pass
+    with pytest.raises(ConfigurationError, match="of another model"):
+        made(path, weights=True)
     (path / "model.safetensors").unlink()
-    with pytest.raises(ConfigurationError, match=r"--weights: .*cannot be loaded"), made(path, weights=True).open():
-        pass
+    with pytest.raises(ConfigurationError, match=r"--weights: .* holds no model.safetensors"):
+        made(path, weights=True)
+    assert made(path, weights=None).workload.weights == "random"
 
 
 def test_weights_of_a_hub_that_is_not_there(monkeypatch: pytest.MonkeyPatch):
@@ -250,10 +249,10 @@ def test_a_live_module_is_measured_where_and_as_it_is(untouched: Any):
     found = live.from_module(model, torch.ones(2, 8, dtype=torch.long))
     assert (found.workload.batch_size, found.workload.sequence_length) == (2, 8)
     assert (found.workload.model, found.workload.weights) == ("BertModel", "module")
-    with found.open() as (opened, inputs, _):
+    with found.open() as (opened, inputs, *_):
         assert opened is model
         assert not any(module.training for module in opened.modules())
-        assert set(inputs) == {"input_ids"}
+        assert set(inputs.args[0].shape) == {2, 8}
     assert model.training
     assert not model.encoder.layer[1].training
 
@@ -315,12 +314,11 @@ def test_a_model_on_two_devices_or_on_one_without_a_clock():
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({}, "a tensor of token ids or a mapping"),
+        ({}, "a dict maps the names"),
         ({"input_ids": torch.ones(1, 8), "attention_mask": [[1] * 8]}, "attention_mask must be a tensor"),
-        ({"attention_mask": torch.ones(1, 8)}, "neither input_ids nor inputs_embeds"),
-        ("text", "a tensor of token ids or a mapping"),
-        ({"input_ids": [[1]]}, "input input_ids must be a tensor"),
-        (torch.ones(3), "input input_ids must be a tensor"),
+        ("text", "inputs hold no tensor"),
+        ({"input_ids": [[1]]}, "inputs hold no tensor"),
+        (torch.ones(0, 3, dtype=torch.long), "are empty"),
         (torch.ones(1, 8, dtype=torch.long, device="meta"), "is on meta, the model on cpu"),
     ],
 )
@@ -333,10 +331,10 @@ def test_parameters_that_no_row_places_are_a_caveat():
     model = tiny("bert")
     with torch.random.fork_rng():
         model.encoder.extra = nn.Linear(4, 4)
-    (caveat,) = live.from_module(model, torch.ones(1, 8, dtype=torch.long)).caveats
+    (caveat,) = bertprof.profile(model, torch.ones(1, 8, dtype=torch.long), time=False).caveats
     assert caveat.code == "unrecognised-modules"
-    assert caveat.value == 20
-    assert "encoder.extra" in caveat.text
+    share = 100 * 20 / sum(p.numel() for p in model.parameters())
+    assert f"encoder.extra; they hold {share:.1f} % of the parameters, 0.0 % of the MACs" in caveat.text
 
 
 def test_libraries_are_quiet_only_inside():

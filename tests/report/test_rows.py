@@ -1,12 +1,17 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import bertprof
+from bertprof import formatting
 from bertprof.components import Component
 from bertprof.errors import UsageError
+from bertprof.record import Breakdown, Checkpoint, Module
 from bertprof.report import rows
-from test_record import cost, made
+from bertprof.sampling import Estimate
+from test_record import NULLABLE, cost, made
 
 REAL = Path(__file__).parents[1] / "data" / "bert-base-uncased.json"
 
@@ -44,6 +49,233 @@ def test_modules_without_cost_are_left_out_and_those_above_cost_are_kept():
     assert not any("dropout" in label for label in labels)
 
 
+def module(path: str, parameters: int = 0, macs: int = 0, time_ms: float | None = None) -> Module:
+    return Module(
+        path=path,
+        type="M",
+        unit=None,
+        component=Component.OTHER,
+        calls=1,
+        parameters=parameters,
+        macs=macs,
+        flops=2 * macs,
+        time_ms=time_ms,
+    )
+
+
+def tree(*modules: Module) -> Breakdown:
+    """A record whose modules are these."""
+    parameters, macs = sum(m.parameters for m in modules), sum(m.macs for m in modules)
+    breakdown = made([cost(Component.OTHER, parameters=parameters, macs=macs, flops=2 * macs)])
+    breakdown.modules = list(modules)
+    return breakdown
+
+
+def test_inclusive_is_own_and_all_below():
+    table = rows.table(
+        tree(
+            module("", time_ms=1.0),
+            module("a", parameters=2, macs=3),
+            module("a.b", parameters=5, macs=7, time_ms=11.0),
+            module("a.b.c", parameters=13),
+            module("a.bc", macs=17, time_ms=19.0),
+            module("d", parameters=23),
+        ),
+        "module",
+    )
+    found = {
+        row.label: (
+            row.inclusive_parameters,
+            row.inclusive_macs,
+            row.inclusive_flops,
+            row.inclusive_time_ms and row.inclusive_time_ms.value,
+        )
+        for row in table
+    }
+    assert found == {
+        "(model)": (43, 27, 54, 31.0),
+        "a": (20, 27, 54, 30.0),  # has no mark itself
+        "a.b": (18, 7, 14, 11.0),  # and not a.bc, though its name begins so
+        "a.b.c": (13, 0, 0, None),  # no mark at it or below
+        "a.bc": (0, 17, 34, 19.0),
+        "d": (23, 0, 0, None),
+    }
+
+
+def test_a_method_is_below_its_module_wherever_the_record_has_it():
+    names = ["", "layer", "layer.0", "layer.0.rel_attn", "layer.0.ff", "layer.1"]
+    methods = ["layer.1.rel_attn_core()", "layer.0.rel_attn.rel_attn_core()"]
+    table = rows.table(tree(*(module(path, macs=1) for path in names + methods)), "module")
+    assert [(rows.in_tree(row.label), row.inclusive_macs) for row in table] == [
+        ((0, "(model)"), 8),
+        ((1, "layer"), 7),
+        ((2, "0"), 4),
+        ((3, "rel_attn"), 2),
+        ((4, "rel_attn_core()"), 1),
+        ((3, "ff"), 1),
+        ((2, "1"), 2),
+        ((3, "rel_attn_core()"), 1),
+    ]
+
+
+def test_in_a_real_tree_inclusive_is_own_and_that_of_the_children():
+    breakdown = bertprof.load(REAL)
+    table = rows.table(breakdown, "module")
+    whole = rows.total(breakdown)
+    root = table[0]
+    assert root.label == "(model)"
+    assert (root.inclusive_parameters, root.inclusive_macs, root.inclusive_flops) == (
+        whole.parameters,
+        whole.macs,
+        whole.flops,
+    )
+    assert root.inclusive_time_ms is not None
+    assert whole.time_ms is not None
+    assert root.inclusive_time_ms.value == pytest.approx(whole.time_ms.value, abs=1e-4)
+    for parent in table:
+        prefix = "" if parent is root else f"{parent.label}."
+        children = [
+            row
+            for row in table
+            if row is not root and row.label.startswith(prefix) and "." not in row.label.removeprefix(prefix)
+        ]
+        for own in ("parameters", "macs", "flops"):
+            below = sum(getattr(child, f"inclusive_{own}") for child in children)
+            assert getattr(parent, f"inclusive_{own}") == getattr(parent, own) + below
+        times = [time.value for time in (parent.time_ms, *(c.inclusive_time_ms for c in children)) if time]
+        if parent.inclusive_time_ms is None:
+            assert times == []
+        else:
+            assert parent.inclusive_time_ms.value == pytest.approx(sum(times))
+    by_label = {row.label: row for row in table}
+    assert by_label["encoder.layer.3.intermediate"].inclusive_parameters == 768 * 3072 + 3072
+    assert by_label["encoder.layer.3.attention.self"].inclusive_parameters == 3 * (768**2 + 768)
+    assert by_label["encoder.layer.3"].inclusive_parameters == 7_087_872
+    assert by_label["encoder.layer.3.intermediate.dense"].inclusive_time_ms is None
+    assert by_label["encoder.layer.3"].type == "BertLayer"
+
+
+@given(st.lists(st.lists(st.sampled_from("abc"), max_size=4).map(".".join), unique=True))
+def test_each_module_stands_after_the_one_above_it_and_with_those_beside_it(paths: list[str]):
+    table = rows.table(tree(*(module(path, parameters=1) for path in paths)), "module")
+    labels = ["" if row.label == "(model)" else row.label for row in table]
+    assert sorted(labels) == sorted(paths)
+    for path, row in zip(labels, table, strict=True):
+        below = [i for i, other in enumerate(labels) if not path or f"{other}.".startswith(f"{path}.")]
+        assert row.inclusive_parameters == len(below)
+        assert below == list(range(below[0], below[0] + len(below)))
+        assert labels[below[0]] == path
+
+
+def test_other_views_have_nothing_inclusive():
+    for by in ("group", "component", "unit"):
+        row = rows.table(bertprof.load(REAL), by)[0]
+        assert (row.inclusive_parameters, row.inclusive_macs, row.inclusive_flops, row.inclusive_time_ms) == (None,) * 4
+        assert (row.type, row.component, row.calls) == (None,) * 3
+
+
+def test_rows_add_counts_that_may_not_be_known():
+    known = cost(Component.FFN, 0, parameters=9, nonzero_parameters=4, flops=30, bytes_moved=20, activation_bytes=2)
+    also = cost(Component.FFN, 1, parameters=1, nonzero_parameters=1, flops=10, bytes_moved=12, activation_bytes=3)
+    unknown = cost(Component.FFN, 2, parameters=5, flops=1)
+    breakdown = made([known, also, unknown])
+    some, all_ = rows.row_of(breakdown, "", [known, also]), rows.row_of(breakdown, "", breakdown.costs)
+    assert [getattr(some, name) for name in NULLABLE] == [5, None, 32, 5]
+    assert (some.nonzero_share, some.intensity) == (0.5, 40 / 32)
+    assert [getattr(all_, name) for name in NULLABLE] == [None] * 4
+    assert (all_.nonzero_share, all_.intensity) == (None, None)
+
+
+def test_intensity_and_share_of_nothing():
+    nothing = cost(Component.OTHER, parameters=0, nonzero_parameters=0, flops=5, bytes_moved=0)
+    row = rows.row_of(made([nothing]), "", [nothing])
+    assert (row.intensity, row.nonzero_share) == (None, None)
+
+
+WIDE = ["bytes_moved", "intensity", "activation_bytes"]
+
+
+def columns(breakdown: Breakdown, wide: bool = False) -> list[str]:
+    """The columns that not every table has."""
+    return [f for f in rows.headers(breakdown, "component", wide) if f in ("nonzero_share", "useful_macs", *WIDE)]
+
+
+@pytest.mark.parametrize(
+    ("nonzero", "useful", "padding", "usual", "wide"),
+    [
+        (None, None, 0.0, [], WIDE),
+        (None, None, 0.3, [], WIDE),
+        (1000, 100, 0.0, [], ["nonzero_share", *WIDE]),
+        (980, 100, None, ["nonzero_share"], ["nonzero_share", *WIDE]),
+        (980, 70, 0.3, ["nonzero_share", "useful_macs"], ["nonzero_share", "useful_macs", *WIDE]),
+        (None, 70, 0.0, [], ["useful_macs", *WIDE]),
+        (None, 100, 0.3, ["useful_macs"], ["useful_macs", *WIDE]),
+    ],
+)
+def test_columns_that_are_shown_where_they_say_something(
+    nonzero: int | None, useful: int | None, padding: float | None, usual: list[str], wide: list[str]
+):
+    breakdown = made(
+        [
+            cost(Component.FFN, 0, parameters=1000, nonzero_parameters=nonzero, macs=100, useful_macs=useful),
+            cost(Component.ADD_NORM, 0, parameters=0, nonzero_parameters=0, flops=9),
+        ]
+    )
+    breakdown.workload.padding = padding
+    assert columns(breakdown) == usual
+    assert columns(breakdown, wide=True) == wide
+
+
+def test_a_few_zeros_need_no_column():
+    breakdown = made([cost(Component.EMBEDDING, parameters=23_440_896, nonzero_parameters=23_440_896 - 768)])
+    assert columns(breakdown) == []
+    assert columns(breakdown, wide=True) == ["nonzero_share", *WIDE]
+
+
+def test_the_tree_has_columns_of_its_own():
+    breakdown = bertprof.load(REAL)
+    assert list(rows.headers(breakdown, "module")) == list(rows.MODULE_HEADERS)
+    assert rows.headers(breakdown, "module", wide=True) == rows.headers(breakdown, "module")
+    breakdown.instrumented_ms = None
+    assert not any("time" in field for field in rows.headers(breakdown, "module"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text", "exact"),
+    [
+        ("macs", 7_247_757_312, "7.248G", "7,247,757,312"),
+        ("useful_macs", None, "–", "–"),
+        ("bytes_moved", 257_500_000, "257.5 MB", "257.5 MB"),
+        ("nonzero_share", 0.4, "40.0", "40.0"),
+        ("inclusive_time_ms", Estimate(2.0, 2.0, 2.0), "2.000", "2.000"),
+        ("type", "Linear\x1b[31m", "Linear�[31m", "Linear�[31m"),
+    ],
+)
+def test_cells(field: str, value: object, text: str, exact: str):
+    class Fake:
+        pass
+
+    row = Fake()
+    setattr(row, field, value)
+    assert rows.cell(row, field) == text  # type: ignore[arg-type]
+    assert rows.cell(row, field, exact=True) == exact  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0.00"), (0.25, "0.25"), (9.994, "9.99"), (9.996, "10.0"), (99.96, "100"), (1240.4, "1,240")],
+)
+def test_intensities_have_three_digits(value: float, text: str):
+    assert formatting.intensity(value) == text
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"), [(0.5, "0.50 ms"), (123.4, "123 ms"), (999.6, "1.00 s"), (1234, "1.23 s"), (61_000, "61.0 s")]
+)
+def test_durations_have_three_digits(ms: float, text: str):
+    assert formatting.duration(ms) == text
+
+
 def test_views_that_there_are_not():
     with pytest.raises(UsageError, match="no view by 'colour'"):
         rows.table(bertprof.load(REAL), "colour")
@@ -70,9 +302,38 @@ def test_lines_beside_the_table():
     breakdown = bertprof.load(REAL)
     assert rows.workload_line(breakdown) == "1 × 128 tokens, float32, sdpa, cpu, 2 threads, random weights"
     assert "torch 2.13.0" in rows.host_line(breakdown)
-    first, second = rows.timing_lines(breakdown)
+    first, second = rows.notes(breakdown)
     assert first.startswith("end to end ")
     assert "tokens/s" in first
     assert second.startswith("marks (wrappers, host clock) cost ")
-    assert rows.timing_lines(made([])) == []
+    assert rows.notes(made([])) == []
     assert rows.workload_line(made([])) == "2 × 8 tokens, float32, sdpa, counted, not timed"
+
+
+def test_without_a_sequence_there_are_no_tokens():
+    breakdown = bertprof.load(REAL)
+    breakdown.workload.sequence_length = None
+    assert rows.workload_line(breakdown) == "batch 1, float32, sdpa, cpu, 2 threads, random weights"
+    assert "tokens" not in " ".join(rows.notes(breakdown))
+    assert rows.notes(breakdown)[0].startswith("end to end 102.7 ms [101.9, 103.3]: median of 87")
+
+
+@pytest.mark.parametrize(
+    ("padding", "text"),
+    [(0.3, ", 30 % padded,"), (0.005, ", 0.5 % padded,"), (1, ", 100 % padded,"), (0.0, ""), (None, "")],
+)
+def test_padding_is_named_where_there_is_some(padding: float | None, text: str):
+    breakdown = made([])
+    breakdown.workload.padding = padding
+    assert rows.workload_line(breakdown) == f"2 × 8 tokens{text or ','} float32, sdpa, counted, not timed"
+
+
+def test_the_checkpoint_is_a_line_timed_or_not():
+    breakdown = made([])
+    breakdown.checkpoint = Checkpoint(format="safetensors", files=1, file_bytes=90_868_376, load_time_ms=123.4)
+    assert rows.notes(breakdown) == ["checkpoint: safetensors, 1 file, 90.87 MB on disk, loaded in 123 ms"]
+    breakdown.checkpoint = Checkpoint(format="a\x1b[31m", files=3, file_bytes=0, load_time_ms=None)
+    assert rows.notes(breakdown) == ["checkpoint: a�[31m, 3 files, 0 B on disk"]
+    timed = bertprof.load(REAL)
+    timed.checkpoint = breakdown.checkpoint
+    assert len(rows.notes(timed)) == 3

@@ -37,7 +37,11 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def size(self) -> tuple[int, int, int]:
         """L, H, A: encoder units, hidden size, attention heads (Section 2 of the survey)."""
-        fields = (("num_hidden_layers", "n_layers"), ("hidden_size", "dim"), ("num_attention_heads", "n_heads"))
+        fields = (
+            ("num_hidden_layers", "n_layers", "n_layer"),
+            ("hidden_size", "dim", "n_embd", "d_model"),
+            ("num_attention_heads", "n_heads", "n_head"),
+        )
         layers, hidden, heads = (int(next(self.config[n] for n in names if n in self.config)) for names in fields)
         return layers, hidden, heads
 

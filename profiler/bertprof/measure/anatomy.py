@@ -1,22 +1,27 @@
-"""Which module of a model is which component: one table a family.
+"""Which module of a model is which component: one table a family, structure for what no table knows.
 
 A table maps patterns of module paths, relative to the base model (`BertModel`, not `BertForMaskedLM`), to regions. A
-pattern is a dotted path in which `*` stands for one name and `{a,b}` for either. A module that no row names belongs to
-the nearest one around it that has a row. To add a family: one table here, one line in the test of families.
+pattern is a dotted path in which `*` stands for one name and `{a,b}` for either; one that ends in `()` names a bound
+method. A module that no row names belongs to the nearest one around it that has a row. To add a family: one table here,
+one line in the test of families.
 
-Two rules hold for every family. Every LayerNorm is add-norm, wherever it stands. Whatever a task's model puts around
-the base model is head.
+Two rules hold for every family. Every norm is add-norm, wherever it stands. Whatever a task's model puts around the
+base model is head. A model of no family, or what is wrapped around one, is placed by `structure`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 from torch import nn
 
 from bertprof.attribution import Region
 from bertprof.components import Component
-from bertprof.errors import UnsupportedModelError
+from bertprof.errors import UsageError
+from bertprof.measure import structure
+from bertprof.measure.inputs import Inputs
 
 Table = Mapping[str, Region]
 
@@ -64,67 +69,267 @@ _ALBERT: Table = {
 
 _ELECTRA: Table = {**_BERT, "embeddings_project": Region(Component.EMBEDDING)}
 
+_MOBILEBERT: Table = {
+    **_BERT,
+    "encoder.layer.*.bottleneck": Region(Component.BOTTLENECK),
+    "encoder.layer.*.ffn.*": Region(Component.FFN),
+    "encoder.layer.*.ffn.*.output": Region(Component.ADD_NORM),
+    "encoder.layer.*.ffn.*.output.dense": Region(Component.FFN),
+    "encoder.layer.*.output.bottleneck.dense": Region(Component.BOTTLENECK),
+}
+
+_SQUEEZEBERT: Table = {
+    "": Region(Component.OTHER),
+    "embeddings": Region(Component.EMBEDDING),
+    "encoder.layers.*": Region(Component.OTHER, unit=True),
+    # Its core is three child modules and the transposes around them; its linears are grouped convolutions of width 1.
+    "encoder.layers.*.attention": Region(Component.SOFTMAX_ATTENTION),
+    "encoder.layers.*.attention.{query,key,value}": Region(Component.ATTENTION_LINEAR_IN),
+    "encoder.layers.*.post_attention": Region(Component.ADD_NORM),
+    "encoder.layers.*.post_attention.conv1d": Region(Component.ATTENTION_LINEAR_OUT),
+    "encoder.layers.*.intermediate": Region(Component.FFN),
+    "encoder.layers.*.output": Region(Component.ADD_NORM),
+    "encoder.layers.*.output.conv1d": Region(Component.FFN),
+    "pooler": Region(Component.HEAD),
+}
+
+_MPNET: Table = {
+    "": Region(Component.OTHER),
+    "embeddings": Region(Component.EMBEDDING),
+    "encoder.compute_position_bias()": Region(Component.SOFTMAX_ATTENTION),
+    "encoder.relative_attention_bias": Region(Component.SOFTMAX_ATTENTION),
+    "encoder.layer.*": Region(Component.OTHER, unit=True),
+    "encoder.layer.*.attention": Region(Component.ADD_NORM),
+    "encoder.layer.*.attention.attn": Region(Component.SOFTMAX_ATTENTION),
+    "encoder.layer.*.attention.attn.{q,k,v}": Region(Component.ATTENTION_LINEAR_IN),
+    "encoder.layer.*.attention.attn.o": Region(Component.ATTENTION_LINEAR_OUT),
+    "encoder.layer.*.intermediate": Region(Component.FFN),
+    "encoder.layer.*.output": Region(Component.ADD_NORM),
+    "encoder.layer.*.output.dense": Region(Component.FFN),
+    "pooler": Region(Component.HEAD),
+}
+
+# Projections of relative positions are linears before attention, as those of content: with `share_att_key` they are the
+# very same modules. The tables that they project and the terms that they add to the scores are softmax attention.
+_DEBERTA_V2: Table = {
+    **_BERT,
+    "encoder.rel_embeddings": Region(Component.SOFTMAX_ATTENTION),
+    "encoder.get_rel_embedding()": Region(Component.SOFTMAX_ATTENTION),
+    "encoder.get_rel_pos()": Region(Component.SOFTMAX_ATTENTION),
+    "encoder.conv": Region(Component.CONVOLUTION),
+    "encoder.layer.*.attention.self.{query_proj,key_proj,value_proj}": Region(Component.ATTENTION_LINEAR_IN),
+    "encoder.layer.*.attention.self.{pos_key_proj,pos_query_proj}": Region(Component.ATTENTION_LINEAR_IN),
+}
+_DEBERTA: Table = {
+    **_DEBERTA_V2,
+    "encoder.layer.*.attention.self": Region(
+        Component.SOFTMAX_ATTENTION,
+        parameters=dict.fromkeys(("q_bias", "v_bias"), Component.ATTENTION_LINEAR_IN),
+    ),
+    "encoder.layer.*.attention.self.{in_proj,pos_proj,pos_q_proj}": Region(Component.ATTENTION_LINEAR_IN),
+}
+
+# The projections are bare parameters, multiplied in the attention module itself (q, k, v and r, the projection of
+# relative positions) and in a method of it (o).
+_XLNET: Table = {
+    "": Region(Component.OTHER, parameters={"mask_emb": Component.EMBEDDING}),
+    "word_embedding": Region(Component.EMBEDDING),
+    "relative_positional_encoding()": Region(Component.SOFTMAX_ATTENTION),
+    "layer.*": Region(Component.OTHER, unit=True),
+    "layer.*.rel_attn": Region(
+        Component.ATTENTION_LINEAR_IN,
+        parameters={
+            "o": Component.ATTENTION_LINEAR_OUT,
+            **dict.fromkeys(("r_r_bias", "r_s_bias", "r_w_bias", "seg_embed"), Component.SOFTMAX_ATTENTION),
+        },
+    ),
+    "layer.*.rel_attn.rel_attn_core()": Region(Component.SOFTMAX_ATTENTION),
+    "layer.*.rel_attn.post_attention()": Region(Component.ATTENTION_LINEAR_OUT, after={"dropout": Component.ADD_NORM}),
+    "layer.*.ff": Region(Component.FFN, after={"layer_2": Component.ADD_NORM}),
+}
+
+_GPT2: Table = {
+    # The embeddings are summed in the base model itself.
+    "": Region(Component.OTHER, after={"wpe": Component.EMBEDDING, "drop": Component.OTHER}),
+    "{wte,wpe}": Region(Component.EMBEDDING),
+    "h.*": Region(Component.ADD_NORM, unit=True),
+    "h.*.{attn,crossattention}": Region(Component.SOFTMAX_ATTENTION),
+    "h.*.{attn,crossattention}.{c_attn,q_attn}": Region(Component.ATTENTION_LINEAR_IN),
+    "h.*.{attn,crossattention}.c_proj": Region(Component.ATTENTION_LINEAR_OUT),
+    "h.*.mlp": Region(Component.FFN),
+}
+
+_MODERNBERT: Table = {
+    "": Region(Component.OTHER),
+    "embeddings": Region(Component.EMBEDDING),
+    "rotary_emb": Region(Component.SOFTMAX_ATTENTION),
+    "layers.*": Region(Component.ADD_NORM, unit=True),
+    "layers.*.attn": Region(Component.SOFTMAX_ATTENTION),
+    "layers.*.attn.Wqkv": Region(Component.ATTENTION_LINEAR_IN),
+    "layers.*.attn.Wo": Region(Component.ATTENTION_LINEAR_OUT),
+    "layers.*.mlp": Region(Component.FFN),
+}
+
 FAMILIES: Mapping[str, Table] = MappingProxyType(
-    {"bert": _BERT, "roberta": _BERT, "electra": _ELECTRA, "distilbert": _DISTILBERT, "albert": _ALBERT}
+    {
+        "bert": _BERT,
+        "roberta": _BERT,
+        "xlm-roberta": _BERT,
+        "camembert": _BERT,
+        "megatron-bert": _BERT,
+        "electra": _ELECTRA,
+        "distilbert": _DISTILBERT,
+        "albert": _ALBERT,
+        "mobilebert": _MOBILEBERT,
+        "squeezebert": _SQUEEZEBERT,
+        "mpnet": _MPNET,
+        "deberta": _DEBERTA,
+        "deberta-v2": _DEBERTA_V2,
+        "xlnet": _XLNET,
+        "gpt2": _GPT2,
+        "modernbert": _MODERNBERT,
+    }
 )
 """`model_type` of the configuration → table."""
 
 
-def family_of(model: nn.Module) -> str:
-    """The family of a model, by its configuration's `model_type`.
+class Base(NamedTuple):
+    """A base model of a known family inside a model.
 
-    Raises:
-        UnsupportedModelError: the model has no configuration, or no table is known for it.
+    Attributes:
+        outer: the path of the transformers model, head and all.
+        path: the path of its base model.
+        family: its `model_type`.
     """
-    family = getattr(getattr(model, "config", None), "model_type", None)
-    if family not in FAMILIES:
-        raise UnsupportedModelError(
-            f"no anatomy is known for {type(model).__name__}"
-            + (f" (model_type {family!r})" if family else " (it has no config.model_type)")
-            + f"; known families: {', '.join(FAMILIES)}"
-        )
-    return str(family)
+
+    outer: str
+    path: str
+    family: str
 
 
-def regions_of(model: nn.Module) -> dict[str, Region]:
+def bases_of(model: nn.Module) -> list[Base]:
+    """The base models of known families that a model holds, outermost only: itself, or inside a wrapper or pipeline."""
+    found: list[Base] = []
+    for path, module in model.named_modules():
+        family = getattr(getattr(module, "config", None), "model_type", None)
+        inside = any(path == base.outer or _relative(path, base.outer) is not None for base in found)
+        if family in FAMILIES and not inside and isinstance(getattr(module, "base_model_prefix", None), str):
+            prefix = module.base_model_prefix
+            has = bool(prefix) and isinstance(getattr(module, prefix, None), nn.Module)
+            base = Base(path, ".".join(filter(None, (path, prefix))) if has else path, str(family))
+            # An adapter's wrapper hands out the configuration of what it wraps, but has none of its units.
+            if _tabled(model, base)[1]:
+                found.append(base)
+    return found
+
+
+def regions_of(
+    model: nn.Module, inputs: Inputs | None = None, mapping: Mapping[str, str] | None = None
+) -> dict[str, Region]:
     """The regions of a model, in the order of `named_modules`.
 
-    Args:
-        model: a base model or a task's model of a known family, on any device, the meta device included.
+    What stands in a base model of a known family is placed by that family's table; what transformers puts around it is
+    head. Everything else is placed by its structure, for which one forward is followed (see `structure`). The user's
+    mapping overrides both.
 
-    Returns:
-        module path → region, for every module that a row of the table, or one of the two rules, names.
+    Args:
+        model: in eval mode, on any device, the meta device included.
+        inputs: of its forward, on its device; None: nothing outside of known families is placed.
+        mapping: regular expression on the full module path → component, or "unit". It replaces the region of the
+            module itself; modules inside of it that have a region keep theirs, unless they match too.
 
     Raises:
-        UnsupportedModelError: see `family_of`; or the model's modules are not those that the family's table names.
+        UsageError: an expression is none, or is mapped to no component. One that matches nothing is ignored here.
+        Exception: whatever the forward raises, where it has to be followed.
     """
-    family = family_of(model)
-    table = [(_compile(pattern), region) for pattern, region in FAMILIES[family].items()]
-    base = _path_of_base(model)
+    regions: dict[str, Region] = {}
+    bases = bases_of(model)
+    if inputs is not None and not any(base.outer == "" for base in bases):
+        regions = structure.regions_of(model, inputs)
+    for base in bases:
+        inside = [path for path in regions if base.outer == "" or _relative(path, base.outer) is not None]
+        for path in inside:
+            del regions[path]
+        regions |= _tabled(model, base)[0]
+    order = {path: i for i, path in enumerate(dict(model.named_modules()))}
+    regions |= _mapped(list(order), regions, mapping or {})
+    return dict(sorted(regions.items(), key=lambda item: order.get(_module_of(item[0]), -1)))
+
+
+def _tabled(model: nn.Module, base: Base) -> tuple[dict[str, Region], int]:
+    """The regions of one base model and what is around it, and how many units there are."""
+    table = [(_compile(pattern), region) for pattern, region in FAMILIES[base.family].items()]
     regions: dict[str, Region] = {}
     units = 0
-    for path, module in model.named_modules():
-        relative = _relative(path, base)
-        region: Region | None
-        if relative is None:
-            region = Region(Component.HEAD) if "." not in path else None
-        else:
-            region = next((r for expression, r in table if expression.fullmatch(relative)), None)
-        if isinstance(module, nn.LayerNorm):
-            region = Region(Component.ADD_NORM)
-        if region is not None:
-            regions[path] = region
-            units += region.unit
-    if not units:
-        raise UnsupportedModelError(
-            f"{type(model).__name__} says that it is a {family} model but has none of that family's encoder units"
-        )
-    return regions
+    for path, module in model.get_submodule(base.outer).named_modules(prefix=base.outer):
+        relative = _relative(path, base.path)
+        for name in (relative, *_methods(relative, FAMILIES[base.family])):
+            region: Region | None
+            if name is None:
+                region = Region(Component.HEAD) if "." not in (_relative(path, base.outer) or "") else None
+            else:
+                region = next((r for expression, r in table if expression.fullmatch(name)), None)
+            if structure.is_norm(module) and name == relative:
+                region = Region(Component.ADD_NORM)
+            full = path if name == relative else ".".join(filter(None, (base.path, name)))
+            if region is not None and hasattr(*_attribute(model, full)):
+                regions[full] = region
+                units += region.unit
+    return regions, units
 
 
-def _path_of_base(model: nn.Module) -> str:
-    prefix = getattr(model, "base_model_prefix", "")
-    return prefix if prefix and isinstance(getattr(model, prefix, None), nn.Module) else ""
+def _methods(relative: str | None, table: Table) -> list[str]:
+    """The bound methods that a table names of a module: as they are called in that module."""
+    if relative is None:
+        return []
+    found = []
+    for pattern in table:
+        if pattern.endswith("()"):
+            module, _, method = pattern.rpartition(".")
+            if _compile(module).fullmatch(relative):
+                found.append(f"{relative}.{method}" if relative else method)
+    return found
+
+
+def _attribute(model: nn.Module, path: str) -> tuple[nn.Module, str]:
+    """What must be there for a path to be called: a module's forward, or the method."""
+    if path.endswith("()"):
+        module, _, method = path[:-2].rpartition(".")
+        return model.get_submodule(module), method
+    return model.get_submodule(path), "forward"
+
+
+def _mapped(paths: list[str], regions: Mapping[str, Region], mapping: Mapping[str, str]) -> dict[str, Region]:
+    """The regions that the user's mapping gives; of several expressions that match, the last one counts."""
+    found: dict[str, Region] = {}
+    for expression, name in mapping.items():
+        matching = matching_paths(paths, expression)
+        if name != "unit" and name not in set(Component):
+            known = ", ".join((*Component, "unit"))
+            raise UsageError(f"anatomy: {expression!r} is mapped to {name!r}; use one of {known}")
+        for path in matching:
+            before = found.get(path, regions.get(path, Region()))
+            if name == "unit":
+                found[path] = replace(before, unit=True)
+            else:
+                found[path] = Region(Component(name), unit=before.unit)
+    return found
+
+
+def matching_paths(paths: Iterable[str], expression: str) -> list[str]:
+    """The module paths that an expression of a mapping matches, as a whole.
+
+    Raises:
+        UsageError: it is no regular expression.
+    """
+    try:
+        return [path for path in paths if re.fullmatch(expression, path)]
+    except re.error as error:
+        raise UsageError(f"anatomy: {expression!r} is no regular expression: {error}") from None
+
+
+def _module_of(path: str) -> str:
+    return path.rpartition(".")[0] if path.endswith("()") else path
 
 
 def _relative(path: str, base: str) -> str | None:

@@ -17,18 +17,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.activations import ACT2FN
 from transformers.utils import logging as transformers_logging
 
-from bertprof.configuration import Configuration, HubError, fetch
+from bertprof.configuration import Configuration
 from bertprof.errors import (
     BertprofError,
     ConfigurationError,
     DeviceError,
     UnsupportedModelError,
     UsageError,
-    first_line,
     shortened,
 )
 from bertprof.measure.anatomy import FAMILIES
-from bertprof.record import Caveat
 
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
@@ -38,6 +36,7 @@ DTYPES: Mapping[str, torch.dtype] = {
 }
 
 TASKS: Mapping[str, str] = {
+    "causal-lm": "AutoModelForCausalLM",
     "masked-lm": "AutoModelForMaskedLM",
     "next-sentence-prediction": "AutoModelForNextSentencePrediction",
     "pretraining": "AutoModelForPreTraining",
@@ -49,7 +48,7 @@ TASKS: Mapping[str, str] = {
 
 _SIZES = (
     *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_dim"),
-    *("max_position_embeddings", "embedding_size", "num_hidden_groups", "inner_group_num", "type_vocab_size"),
+    *("max_position_embeddings", "embedding_size", "num_hidden_groups", "inner_group_num"),
 )
 
 
@@ -61,14 +60,15 @@ def checked_config(configuration: Configuration, overrides: Mapping[str, str]) -
 
     Raises:
         ConfigurationError: a field has a value from which no model can be built.
-        UnsupportedModelError: the architecture is of no known family.
+        UnsupportedModelError: transformers has no such architecture.
         UsageError: an override names no field of the configuration, or is not of the field's type.
     """
     fields = dict(configuration.fields)
     family = fields.pop("model_type")
-    if family not in FAMILIES:
+    if family not in transformers.models.auto.configuration_auto.CONFIG_MAPPING:
         raise UnsupportedModelError(
-            f"{configuration.name} is of the architecture {family!r}; known families: {', '.join(FAMILIES)}"
+            f"{configuration.name} is of the architecture {family!r}, which transformers {transformers.__version__} "
+            f"does not have; known families: {', '.join(FAMILIES)}"
         )
     try:
         with quiet():
@@ -125,19 +125,22 @@ def _kind(value: Any) -> str:
 def _check_sizes(config: Any) -> None:
     for name in _SIZES:
         value = getattr(config, name, None)
-        if value is not None and (type(value) is not int or value < 1):
+        unlimited = name == "max_position_embeddings" and value == -1  # XLNet's word for: no table
+        if value is not None and not unlimited and (type(value) is not int or value < 1):
             raise ConfigurationError(f"{name} is {value!r}; it must be a whole number of at least 1")
+    types = getattr(config, "type_vocab_size", 1)
+    if types == 0 and not config.model_type.startswith("deberta"):
+        raise ConfigurationError(f"type_vocab_size is 0; a {config.model_type} model has at least one type of token")
     for name in ("hidden_act", "activation"):
         activation = getattr(config, name, "gelu")
         if activation not in ACT2FN:
             raise ConfigurationError(f"{name} is {activation!r}; transformers knows {', '.join(sorted(ACT2FN))}")
-    padding = config.pad_token_id
-    if padding is not None and not 0 <= padding < config.vocab_size:
-        raise ConfigurationError(f"pad_token_id is {padding}; it must be null or below vocab_size {config.vocab_size}")
-    if config.hidden_size % config.num_attention_heads:
-        raise ConfigurationError(
-            f"hidden_size {config.hidden_size} is not divisible by num_attention_heads {config.num_attention_heads}"
-        )
+    padding, words = getattr(config, "pad_token_id", None), getattr(config, "vocab_size", None)
+    if padding is not None and words is not None and not 0 <= padding < words:
+        raise ConfigurationError(f"pad_token_id is {padding}; it must be null or below vocab_size {words}")
+    hidden, heads = getattr(config, "hidden_size", None), getattr(config, "num_attention_heads", None)
+    if isinstance(hidden, int) and isinstance(heads, int) and hidden % heads:
+        raise ConfigurationError(f"hidden_size {hidden} is not divisible by num_attention_heads {heads}")
 
 
 def config_sha256(config: Any) -> str:
@@ -158,92 +161,63 @@ def config_sha256(config: Any) -> str:
 def on_meta(config: Any, task: str | None, attention: str, dtype: torch.dtype) -> nn.Module:
     """The model without storage, in eval mode."""
     with torch.device("meta"):
-        model = _auto_class(task).from_config(copy.deepcopy(config), attn_implementation=attention)
+        model = auto_class(task).from_config(copy.deepcopy(config), attn_implementation=attention)
     model.tie_weights()  # which some versions (5.0) leave undone on the meta device
-    tied: nn.Module = model.to(dtype)
+    tied: nn.Module = model.to("meta", dtype)  # torch.FloatTensor (XLNet) knows nothing of a default device
     return tied.eval()
+
+
+def has_sdpa(config: Any, task: str | None) -> bool:
+    """Whether transformers has fused attention for a family."""
+    kind = type(config)
+    mapping = auto_class(task)._model_mapping
+    return kind not in mapping or bool(getattr(mapping[kind], "_supports_sdpa", True))
 
 
 def with_random_weights(config: Any, task: str | None, attention: str, dtype: torch.dtype) -> nn.Module:
     """The model on the CPU with finite random weights, in eval mode."""
     with _FastRandom():
-        model: nn.Module = _auto_class(task).from_config(copy.deepcopy(config), attn_implementation=attention)
+        model: nn.Module = auto_class(task).from_config(copy.deepcopy(config), attn_implementation=attention)
     return model.to(dtype).eval()
 
 
-def with_checkpoint(
-    configuration: Configuration, config: Any, task: str | None, attention: str, dtype: torch.dtype
-) -> tuple[nn.Module, list[Caveat]]:
-    """The model on the CPU with its checkpoint's weights, in eval mode, and a caveat where some are not from there.
-
-    Raises:
-        ConfigurationError: there are no weights, they cannot be read, or they do not fit the configuration.
-    """
-    if configuration.origin != "folder":
-        try:
-            fetch(configuration.source)  # the library itself would try for minutes, and not say what is wrong
-        except HubError as error:
-            text = f"--weights: those of {configuration.source} cannot be fetched: {error}"
-            raise ConfigurationError(f"{text}; leave it out for random weights") from None
-    model: nn.Module
-    try:
-        with torch.random.fork_rng(devices=[]):  # what the checkpoint lacks is drawn at random
-            model, report = _auto_class(task).from_pretrained(
-                configuration.source,
-                config=copy.deepcopy(config),
-                attn_implementation=attention,
-                dtype=dtype,
-                local_files_only=configuration.origin == "folder",
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        reason = first_line(error)
-        if "mismatch" in str(error):
-            reason = "their shapes are not those of the configuration"
-        raise ConfigurationError(f"--weights: those of {configuration.source} cannot be loaded: {reason}") from None
-    absent = sorted(report["missing_keys"])
-    if len(absent) >= len(model.state_dict()):
-        raise ConfigurationError(f"--weights: those of {configuration.source} are of another model: no name fits")
-    return model.eval(), _incomplete(absent)
-
-
-def _incomplete(absent: list[str]) -> list[Caveat]:
-    if not absent:
-        return []
-    shown = ", ".join(absent[:3]) + (" and more" if len(absent) > 3 else "")
-    text = f"the checkpoint lacks {len(absent)} of the model's tensors, which are random: {shown}"
-    return [Caveat(code="incomplete-checkpoint", text=text, value=float(len(absent)))]
-
-
-def _auto_class(task: str | None) -> Any:
+def auto_class(task: str | None) -> Any:
+    """The transformers class of models with that task's head; None: of base models."""
     return getattr(transformers, "AutoModel" if task is None else TASKS[task])
 
 
 class _FastRandom(TorchDispatchMode):
-    """While open, random initialisation copies one block of N(0, 0.02²) over and over.
+    """While open, random initialisation copies one block of numbers over and over, with the spread that was asked for.
 
     Drawing 110 million normal numbers takes 2 s, and cost does not depend on the values as long as they are finite and
-    not denormal. All else that a model's constructor does (ones, zeros, position ids) stays as it is, and the global
+    not denormal. The block stays within 1.8 standard deviations: truncated initialisation (ModernBERT) draws again
+    until it does. All else that a model's constructor does (ones, zeros, position ids) stays as it is, and the global
     random generator is left alone.
     """
 
-    _RANDOM = frozenset(("normal_", "uniform_"))
-
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._block = torch.randn(1 << 18, generator=torch.Generator().manual_seed(0)) * 0.02
+        block = torch.randn(1 << 18, generator=torch.Generator().manual_seed(0)).clamp_(-1.5, 1.5)
+        self._block = block / block.std()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func._overloadpacket.__name__ not in self._RANDOM or not args[0].is_contiguous():
+        name = func._overloadpacket.__name__
+        if name not in ("normal_", "uniform_") or not args[0].is_contiguous() or not args[0].numel():
             return func(*args, **(kwargs or {}))
+        first, second = tuple(args[1:]) + (0.0, 1.0)[len(args) - 1 :]
+        block = self._block[: args[0].numel()]
+        if name == "uniform_":  # from where to where, not mean and standard deviation
+            block, second = block / 4 + 0.5, second - first
+        block = block * second + first
         flat = args[0].view(-1)
-        whole = flat.numel() // self._block.numel() * self._block.numel()
-        flat[:whole].view(-1, self._block.numel()).copy_(self._block)
-        flat[whole:].copy_(self._block[: flat.numel() - whole])
+        whole = flat.numel() // block.numel() * block.numel()
+        flat[:whole].view(-1, block.numel()).copy_(block)
+        flat[whole:].copy_(block[: flat.numel() - whole])
         return args[0]
+
+
+_LOGGERS = ("transformers", "huggingface_hub", "torchao", "torch.utils._pytree")
+"""Who talks while a model is built: transformers imports torchao, where that is installed, and it complains."""
 
 
 # Failures and noise --------------------------------------------------------------------------------------------------
@@ -281,7 +255,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 @contextmanager
 def quiet() -> Iterator[None]:
     """No logging, warnings or progress bars of the libraries; what matters becomes an error or a caveat of ours."""
-    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     bars = transformers_logging.is_progress_bar_enabled()
     try:

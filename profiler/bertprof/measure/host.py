@@ -52,6 +52,17 @@ def _memory_bytes() -> int | None:
         return None
 
 
+def available_bytes() -> int | None:
+    """Memory that a process can still get without swapping; None where the system does not tell (not Linux)."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
 def _version(package: str) -> str:
     try:
         return metadata.version(package)

@@ -1,7 +1,7 @@
 """From a live module to a Subject. The module is measured as it is, where it is, and left as it was."""
 
 import copy
-import math
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -9,100 +9,164 @@ from typing import Any
 import torch
 from torch import nn
 
-from bertprof.errors import DeviceError, UsageError
-from bertprof.measure.anatomy import regions_of
-from bertprof.measure.build import TASKS, config_sha256, quiet
-from bertprof.measure.subject import Opened, Subject, unrecognised
+from bertprof.attribution import Region
+from bertprof.errors import ConfigurationError, DeviceError, UsageError, first_line
+from bertprof.measure.anatomy import bases_of, regions_of
+from bertprof.measure.build import DTYPES, TASKS, config_sha256, is_out_of_memory, quiet
+from bertprof.measure.imported import load_inputs, load_model
+from bertprof.measure.inputs import Inputs, read_inputs, size_of
+from bertprof.measure.parameters import Storage
+from bertprof.measure.subject import Opened, Request, Subject, anatomy_caveats, token_ids
+from bertprof.measure.weights.quantised import StandIn, is_opened, of_parameter, stand_in
 from bertprof.record import Caveat, Workload
 
 
-def from_module(model: nn.Module, inputs: Any, name: str | None = None) -> Subject:
-    """A subject from a live model of a known family.
+def from_module(
+    model: nn.Module, inputs: Any, name: str | None = None, anatomy: Mapping[str, str] | None = None
+) -> Subject:
+    """A subject from a live module of any kind.
 
     Args:
-        model: a transformers model.
-        inputs: its forward's keyword arguments (a dict, or a tokenizer's output) with input_ids of shape (batch,
-            sequence) or inputs_embeds of shape (batch, sequence, hidden) among them, or the tensor of input_ids alone;
-            on the model's device.
+        model: any module.
+        inputs: what its forward takes: a tensor, a tuple of positional arguments, a dict of keyword arguments, or a
+            tokenizer's output; on the model's device.
         name: what to call it; what its configuration or class is called otherwise.
+        anatomy: regular expression on a module's path → component, or "unit"; see `anatomy.regions_of`.
 
     Raises:
-        UnsupportedModelError: see `bertprof.measure.anatomy.regions_of`.
-        UsageError: the inputs are of no form that the model takes, or on another device than the model.
+        UsageError: the inputs are of no form that the model takes, or on another device than the model; or the mapping
+            does not fit.
+        ConfigurationError: the forward fails.
         DeviceError: the model is spread over devices, or on one that has no clock here.
     """
-    regions = regions_of(model)
-    arguments = _arguments(inputs)
-    device = _device_of(model, arguments)
-    leading = _leading(arguments)
-    mask = arguments.get("attention_mask")
-    if mask is not None and not isinstance(mask, torch.Tensor):
+    given = read_inputs(inputs, model)
+    device = _device_of(model, given)
+    batch, length = size_of(given)
+    mask = given.get("attention_mask")
+    if mask is not None and not isinstance(mask, torch.Tensor | dict):
         raise UsageError("input attention_mask must be a tensor; without one nothing is masked")
-    twin = _twin_of(model)
+    dtype = _dtype_of(model)
+    quantised = {path: s for path, m in model.named_modules() if (s := stand_in(m, dtype)) is not None}
+    twin = _twin_of(model, quantised)
+    twin_inputs = given.mapped(lambda tensor: tensor.to("meta"))
+    regions = _regions(model, given, twin, twin_inputs, anatomy)
+    config = getattr(model, "config", None)
 
     @contextmanager
     def open_() -> Iterator[Opened]:
-        modes = {module: module.training for module in model.modules()}
-        try:
-            yield Opened(model.eval(), arguments)
-        finally:
-            for module, training in modes.items():
-                module.training = training
+        with _in_eval_mode(model):
+            yield Opened(model, given)
 
     return Subject(
         workload=Workload(
-            model=name or getattr(model.config, "_name_or_path", "") or type(model).__name__,
-            config_sha256=config_sha256(model.config),
-            task=_task_of(model),
-            batch_size=math.prod(leading[:-1]),
-            sequence_length=leading[-1],
+            model=name or str(getattr(config, "_name_or_path", "") or type(model).__name__),
+            config_sha256=config_sha256(config) if hasattr(config, "to_diff_dict") else _structure_sha256(model),
+            task=_task_of(model) if bases_of(model) else None,
+            batch_size=batch,
+            sequence_length=length,
             padding=_padding(mask),
-            mask="none" if mask is None else "2d" if mask.ndim == 2 else "4d",
-            dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
-            attention=str(getattr(model.config, "_attn_implementation", None) or "eager"),
+            mask=_kind_of(mask),
+            dtype=str(dtype).removeprefix("torch."),
+            attention=_attention_of(model),
             device=str(device),
             weights="module",
         ),
         twin=twin,
-        twin_inputs={k: v.to("meta") if isinstance(v, torch.Tensor) else v for k, v in arguments.items()},
+        twin_inputs=twin_inputs,
         regions=regions,
         device=device,
         open=open_,
-        caveats=[*unrecognised(model, regions), *_mask_caveats(mask), *_autocast_caveats(device)],
+        storage=_storage(model, quantised),
+        unpadded=_unpadded(given, mask, twin_inputs),
+        caveats=[
+            *anatomy_caveats(model, regions, anatomy),
+            *_quantised_caveats(quantised, model),
+            *_mask_caveats(mask),
+            *_autocast_caveats(device),
+        ],
     )
 
 
-def _arguments(inputs: Any) -> dict[str, Any]:
-    if isinstance(inputs, torch.Tensor):
-        inputs = {"input_ids": inputs}
-    if not isinstance(inputs, Mapping) or not inputs or not all(isinstance(key, str) for key in inputs):
-        raise UsageError(
-            "inputs must be a tensor of token ids or a mapping from the forward's arguments to their values"
-        )
-    return dict(inputs)
+def from_reference(reference: str, inputs: str | None, request: Request) -> Subject:
+    """A subject from a user's own code, on the device and in the dtype that was asked for.
+
+    Args:
+        reference: `package.module:callable` that returns the module. It, and that of the inputs, is passed batch_size
+            and sequence_length where it has parameters of these names.
+        inputs: the same for what its forward takes; None: random token ids, for a transformers model.
+        request: the workload; its float32 leaves the module in its own dtype.
+
+    Raises:
+        UsageError: a callable is not there, returns something else, or inputs are needed.
+        ConfigurationError: a callable or the forward fails.
+    """
+    options = {"batch_size": request.batch_size, "sequence_length": request.sequence_length}
+    dtype = None if request.dtype == "float32" else DTYPES[request.dtype]
+    model = load_model(reference, request.device, dtype, options)
+    if inputs is not None:
+        given = load_inputs(inputs, model, request.device, options)
+    elif getattr(getattr(model, "config", None), "vocab_size", None) and bases_of(model):
+        ids = token_ids(model.config, (request.batch_size, request.sequence_length))
+        given = Inputs(kwargs={"input_ids": ids.to(request.device)})
+    else:
+        raise UsageError(f"{reference} needs --inputs package.module:callable, which returns what its forward takes")
+    return from_module(model, given, reference, request.anatomy)
 
 
-def _leading(arguments: Mapping[str, Any]) -> tuple[int, ...]:
-    """Batch and sequence, and between them the choices of a multiple-choice model, each of which is a sequence."""
-    for key, width in (("input_ids", 0), ("inputs_embeds", 1)):
-        value = arguments.get(key)
-        if value is not None:
-            if not isinstance(value, torch.Tensor) or value.ndim < 2 + width:
-                raise UsageError(f"input {key} must be a tensor of shape (batch, sequence, ...)")
-            return tuple(value.shape[: value.ndim - width])
-    raise UsageError("the inputs hold neither input_ids nor inputs_embeds, without which nothing can be run")
+def _regions(
+    model: nn.Module, given: Inputs, twin: nn.Module | None, twin_inputs: Inputs, anatomy: Mapping[str, str] | None
+) -> dict[str, Region]:
+    """The regions, by the twin where there is one and it runs; else the model itself is followed."""
+    if twin is not None:
+        try:
+            return regions_of(twin, twin_inputs, anatomy)
+        except UsageError:
+            raise
+        except Exception:  # its forward needs values: follow the model
+            pass
+    try:
+        with _in_eval_mode(model):
+            return regions_of(model, given, anatomy)
+    except UsageError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        text = f"the forward of {type(model).__name__} fails on these inputs: {type(error).__name__}"
+        raise ConfigurationError(f"{text}: {first_line(error)}") from None
 
 
-def _device_of(model: nn.Module, arguments: Mapping[str, Any]) -> torch.device:
+@contextmanager
+def _in_eval_mode(model: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _dtype_of(model: nn.Module) -> torch.dtype:
+    """The dtype that the model computes in: that of most of its floating-point scalars."""
+    sizes: dict[torch.dtype, int] = {}
+    for tensor in model.parameters():
+        if tensor.is_floating_point():
+            sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.numel()
+    return max(sizes, key=lambda dtype: sizes[dtype], default=torch.float32)
+
+
+def _device_of(model: nn.Module, inputs: Inputs) -> torch.device:
     """Where model and inputs are, all of them."""
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
+    devices = devices or {tensor.device for _, tensor in inputs.tensors()}
     if len(devices) > 1:
         raise DeviceError(f"the model is spread over {', '.join(sorted(map(str, devices)))}; move it to one device")
     (device,) = devices
     if device.type not in ("cpu", "cuda", "meta"):
         raise DeviceError(f"the model is on {device}, where bertprof has no clock; move it to the CPU or a CUDA device")
-    for key, value in arguments.items():
-        if isinstance(value, torch.Tensor) and value.device != device:
+    for key, value in inputs.tensors():
+        if value.device != device:
             raise UsageError(f"input {key} is on {value.device}, the model on {device}: move one of them")
     return device
 
@@ -114,17 +178,64 @@ def _task_of(model: nn.Module) -> str | None:
     return tasks.get(head, head or None)
 
 
-def _padding(mask: torch.Tensor | None) -> float | None:
+def _attention_of(model: nn.Module) -> str:
+    """The attention implementation that transformers chose; "custom" for a module of another making."""
+    for module in model.modules():
+        implementation = getattr(getattr(module, "config", None), "_attn_implementation", None)
+        if implementation:
+            return str(implementation)
+    return "eager" if hasattr(model, "config") else "custom"
+
+
+def _structure_sha256(model: nn.Module) -> str:
+    """A digest of what the module is made of, which tells two of one name apart."""
+    parts = [(path, type(module).__qualname__) for path, module in model.named_modules()]
+    shapes = [(name, tuple(parameter.shape)) for name, parameter in model.named_parameters()]
+    return hashlib.sha256(repr((parts, shapes)).encode()).hexdigest()
+
+
+# Masks ----------------------------------------------------------------------------------------------------------------
+
+
+def _kind_of(mask: Any) -> Any:
+    if mask is None:
+        return "none"
+    return "2d" if isinstance(mask, torch.Tensor) and mask.ndim == 2 else "4d"
+
+
+def _padding(mask: Any) -> float | None:
     """The share of tokens that a 2-D mask hides; None where a mask of another form does not tell."""
     if mask is None:
         return 0.0
-    if mask.ndim != 2 or mask.device.type == "meta":
+    if not isinstance(mask, torch.Tensor) or mask.ndim != 2 or mask.device.type == "meta":
         return None
     return float((mask == 0).float().mean())
 
 
-def _mask_caveats(mask: torch.Tensor | None) -> list[Caveat]:
-    if mask is None or mask.ndim != 2:
+def _unpadded(given: Inputs, mask: Any, twin_inputs: Inputs) -> list[Inputs] | None:
+    """The same work without its padding: one batch for each length that occurs. None where that cannot be told."""
+    if mask is None:
+        return [twin_inputs]
+    ids = given.get("input_ids")
+    if _padding(mask) is None or not isinstance(ids, torch.Tensor) or mask.shape != ids.shape or given.args:
+        return None
+    batches = []
+    for length in sorted(set((mask != 0).sum(-1).tolist()) - {0}):
+        rows = int(((mask != 0).sum(-1) == length).sum())
+        short: dict[str, Any] = {}
+        for key, value in twin_inputs.kwargs.items():
+            if isinstance(value, torch.Tensor) and key != "attention_mask":
+                if value.shape[:2] != mask.shape:
+                    return None
+                short[key] = value.new_empty((rows, length, *value.shape[2:]))
+            elif key != "attention_mask":
+                short[key] = value
+        batches.append(Inputs(kwargs=short))
+    return batches
+
+
+def _mask_caveats(mask: Any) -> list[Caveat]:
+    if _kind_of(mask) != "2d":
         return []
     text = (
         "a 2-D attention mask makes transformers look at its values in every forward, which on CUDA waits for the GPU; "
@@ -142,24 +253,61 @@ def _autocast_caveats(device: torch.device) -> list[Caveat]:
     return [Caveat(code="autocast", text=text)]
 
 
-def _twin_of(model: nn.Module) -> nn.Module | None:
+# Storage and the twin -------------------------------------------------------------------------------------------------
+
+
+def _storage(model: nn.Module, quantised: Mapping[str, StandIn]) -> dict[str, Storage]:
+    """What is stored for every parameter of the float model, by name."""
+    stored = {}
+    for name, parameter in model.named_parameters():
+        if not any(name.startswith(f"{path}.") for path in quantised):
+            stored[name] = of_parameter(parameter)
+    for path, stand in quantised.items():
+        for leaf, storage in stand.storage.items():
+            stored[f"{path}.{leaf}" if path else leaf] = storage
+    return stored
+
+
+def _quantised_caveats(quantised: Mapping[str, StandIn], model: nn.Module) -> list[Caveat]:
+    kinds: dict[str, int] = {}
+    for stand in quantised.values():
+        kinds[stand.format] = kinds.get(stand.format, 0) + 1
+    for parameter in model.parameters():
+        if is_opened(parameter.data):
+            kind = f"{type(parameter.data).__module__}.{type(parameter.data).__qualname__}"
+            kinds[kind] = kinds.get(kind, 0) + 1
+    if not kinds:
+        return []
+    listing = ", ".join(f"{number} × {kind}" for kind, number in kinds.items())
+    text = (
+        f"weights are quantised ({listing}): parameters, MACs and FLOPs are those of the float model, bytes as stored"
+    )
+    return [Caveat(code="quantised", text=text, value=float(sum(kinds.values())))]
+
+
+def _twin_of(model: nn.Module, quantised: Mapping[str, StandIn]) -> nn.Module | None:
     """A meta twin: from the configuration where that gives the same model, else a copy without storage, else None."""
-    try:
-        with quiet(), torch.device("meta"):
-            made: Any = type(model)(copy.deepcopy(model.config))
-            made.tie_weights()
-            twin: nn.Module = made.to(next(model.parameters()).dtype)
-        if _skeleton(twin) == _skeleton(model):
-            return twin.eval()
-    except Exception:  # a constructor that takes more than its configuration: copy instead
-        pass
+    opened = any(is_opened(parameter.data) for parameter in model.parameters())
+    if hasattr(model, "config") and not quantised and not opened:
+        try:
+            with quiet(), torch.device("meta"):
+                made: Any = type(model)(copy.deepcopy(model.config))
+                made.tie_weights()
+                twin: nn.Module = made.to("meta", next(model.parameters()).dtype)
+            if _skeleton(twin) == _skeleton(model):
+                return twin.eval()
+        except Exception:  # a constructor that takes more than its configuration: copy instead
+            pass
     try:
         # With every tensor replaced in advance, copying allocates nothing.
-        memo: dict[int, Any] = {}
+        memo: dict[int, Any] = {id(model.get_submodule(path)): stand.module for path, stand in quantised.items()}
         for parameter in model.parameters():
-            memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
-        for buffer in model.buffers():
-            memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+            made = torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
+            memo[id(parameter)] = nn.Parameter(made, parameter.requires_grad and made.is_floating_point())
+        for module in model.modules():
+            for tensor in (*module._buffers.values(), *vars(module).values()):
+                if isinstance(tensor, torch.Tensor) and tensor.numel() > 1:
+                    memo[id(tensor)] = torch.empty_like(tensor, device="meta")
         twin = copy.deepcopy(model, memo)
     except Exception:  # something in it cannot be copied
         return None

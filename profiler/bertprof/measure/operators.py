@@ -14,9 +14,11 @@ gelu                                  8      ibid.: ½·x·(1 + tanh(√(2/π)·
 silu                                  2      sigmoid and a product
 softmax, log_softmax                  5      ibid.: maximum, subtraction, exp, sum, division
 layer_norm                            5      fvcore and ibid.; 4 without scale and shift, as fvcore
+rms_norm                              4      as its decomposition: square, mean, product with the root, scale
 sum, mean, max, cumsum, ...           1      one operation an input element
+linalg_vector_norm                    2      a square and an addition an input element
 scaled_dot_product_attention          –      as its decomposition: QKᵀ and ·V as MACs; scale 1, mask 1 (where there is
-                                             one) and softmax 5 a score. Eager attention counts the same.
+                                             one, or `is_causal`) and softmax 5 a score. Eager counts the same.
 embedding, views, copies, casts       0      no arithmetic
 ====================================  =====  =========================================================================
 
@@ -31,10 +33,14 @@ Shape = tuple[int, ...]
 
 
 class Operand(NamedTuple):
-    """What a rule may know of an input or output: its shape (None: no tensor) and whether it is floating point."""
+    """What a rule may know of an input or output: its shape, whether it is floating point, whether it is a true flag.
+
+    The shape of what is no tensor is None.
+    """
 
     shape: Shape | None
     floating: bool = True
+    flag: bool = False
 
     @property
     def elements(self) -> int:
@@ -47,7 +53,7 @@ PER_OUTPUT_ELEMENT: Mapping[str, int] = {
         (
             *("add", "sub", "rsub", "mul", "div", "neg", "abs", "maximum", "minimum", "clamp", "clamp_min", "relu"),
             *("reciprocal", "exp", "log", "tanh", "erf", "sqrt", "rsqrt", "pow", "sigmoid", "sin", "cos", "square"),
-            *("floor", "floor_divide", "remainder"),
+            *("floor", "floor_divide", "remainder", "ceil", "sign", "log2", "exp2"),
         ),
         1,
     ),
@@ -59,7 +65,10 @@ PER_OUTPUT_ELEMENT: Mapping[str, int] = {
     "log_softmax": 5,
     "_log_softmax": 5,
 }
-PER_INPUT_ELEMENT: Mapping[str, int] = dict.fromkeys(("sum", "mean", "max", "min", "amax", "amin", "cumsum", "var"), 1)
+PER_INPUT_ELEMENT: Mapping[str, int] = {
+    **dict.fromkeys(("sum", "mean", "max", "min", "amax", "amin", "cumsum", "var", "argmax"), 1),
+    "linalg_vector_norm": 2,
+}
 
 NO_ARITHMETIC = frozenset(
     (
@@ -83,7 +92,6 @@ MATRIX_PRODUCTS: Mapping[str, str] = {
     "mm": "matmul_flop_jit",
     "bmm": "bmm_flop_jit",
     "matmul": "matmul_flop_jit",
-    "einsum": "einsum_flop_jit",
     "_convolution": "conv_flop_jit",
 }
 """Operators whose MACs fvcore's own handles count, by the handle's name. (fvcore calls a MAC a flop.)"""
@@ -100,6 +108,18 @@ FUSED_ATTENTION = frozenset(
 )
 
 
+# Traffic. An operator reads its inputs once and writes its outputs once; views move nothing. Exceptions:
+
+NOTHING_MOVED = frozenset(("empty", "empty_like", "new_empty", "lift_fresh", "dropout", "native_dropout"))
+"""Operators after which nothing was read or written."""
+
+NOT_READ = frozenset(("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "fill", "zero"))
+"""Operators that only write: their inputs give no more than a shape."""
+
+READ_IN_PART = frozenset(("embedding", "index", "index_select", "gather"))
+"""Operators that read of their first input no more than they write."""
+
+
 def attention_macs(inputs: Sequence[Operand]) -> int:
     """MACs of QKᵀ and ·V.
 
@@ -112,6 +132,23 @@ def attention_macs(inputs: Sequence[Operand]) -> int:
     assert key is not None
     assert value is not None
     return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+def einsum_macs(equation: str, factors: Sequence[Shape]) -> int:
+    """MACs of a product of two tensors: one for every combination of the indices of both.
+
+    Raises:
+        NotImplementedError: another number of factors, or an ellipsis.
+    """
+    terms = equation.replace(" ", "").partition("->")[0].split(",")
+    if len(terms) == 1:
+        return 0
+    if len(terms) != 2 or "." in equation:
+        raise NotImplementedError(f"einsum {equation!r}")
+    sizes = {
+        label: size for term, shape in zip(terms, factors, strict=True) for label, size in zip(term, shape, strict=True)
+    }
+    return math.prod(sizes.values())
 
 
 def extra_flops(name: str, inputs: Sequence[Operand], outputs: Sequence[Operand]) -> int | None:
@@ -131,7 +168,8 @@ def extra_flops(name: str, inputs: Sequence[Operand], outputs: Sequence[Operand]
         assert query is not None
         assert key is not None
         scores = math.prod(query[:-1]) * key[-2]
-        masked = len(inputs) > 3 and inputs[3].shape is not None
+        # With `is_causal` no mask is given but the scores are masked all the same.
+        masked = any(given.shape is not None for given in inputs[3:4]) or any(given.flag for given in inputs[5:6])
         return scores * (6 + masked)
     if name in ("linear", "_convolution", "convolution"):
         return result.elements if len(inputs) > 2 and inputs[2].shape is not None else 0
@@ -142,6 +180,8 @@ def extra_flops(name: str, inputs: Sequence[Operand], outputs: Sequence[Operand]
     if name in ("layer_norm", "native_layer_norm"):
         affine = len(inputs) > 2 and inputs[2].shape is not None
         return inputs[0].elements * (5 if affine else 4)
+    if name in ("rms_norm", "_fused_rms_norm"):
+        return inputs[0].elements * 4
     if not result.floating and (name in PER_OUTPUT_ELEMENT or name in PER_INPUT_ELEMENT):
         return 0
     if name in PER_OUTPUT_ELEMENT:

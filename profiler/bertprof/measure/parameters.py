@@ -1,29 +1,35 @@
 """Parameters: how many there are and how many bytes they take, each with its owner."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import reduce
 from typing import NamedTuple
 
 from torch import nn
 
-from bertprof.attribution import Owner, Region, region_of
+from bertprof.attribution import Owner, Region, component_of_parameter, region_of
 
 
 class Storage(NamedTuple):
-    """Logical scalars, and their bytes as stored."""
+    """Logical scalars, their bytes as stored, and how many of them are not zero; None: not known."""
 
     parameters: int
     parameter_bytes: int
+    nonzero_parameters: int | None = None
 
 
 def count_parameters(
-    model: nn.Module, regions: Mapping[str, Region], units: Mapping[str, set[int | None]]
+    model: nn.Module,
+    regions: Mapping[str, Region],
+    units: Mapping[str, set[int | None]],
+    storage: Mapping[str, Storage] | None = None,
 ) -> dict[Owner, Storage]:
     """Gives every parameter to the module that holds it; one that several modules hold, to the first by name.
 
     Args:
-        model: on any device.
+        model: the float model, on any device.
         regions: module path → region.
         units: module path → the units that call it, as the counted forward found them.
+        storage: parameter → what is stored for it; one without an entry is stored as it stands in the model.
 
     Returns:
         owner, with the path of the holding module → its parameters. Their sum is that of the model's unique parameters.
@@ -31,10 +37,22 @@ def count_parameters(
     found: dict[Owner, Storage] = {}
     for name, parameter in model.named_parameters():
         owner = standing(name.rpartition(".")[0], regions, units)
-        before = found.get(owner, Storage(0, 0))
+        owner = owner._replace(component=component_of_parameter(name, regions))
         size = parameter.numel()
-        found[owner] = Storage(before.parameters + size, before.parameter_bytes + size * parameter.element_size())
+        own = (storage or {}).get(name, Storage(size, size * parameter.element_size()))
+        found[owner] = _sum(found.get(owner, Storage(0, 0, 0)), own)
     return found
+
+
+def _sum(a: Storage, b: Storage) -> Storage:
+    known = a.nonzero_parameters is not None and b.nonzero_parameters is not None
+    nonzero = (a.nonzero_parameters or 0) + (b.nonzero_parameters or 0) if known else None
+    return Storage(a.parameters + b.parameters, a.parameter_bytes + b.parameter_bytes, nonzero)
+
+
+def total_storage(parts: Iterable[Storage]) -> Storage:
+    """The sum of several; how many are not zero is known only where all of them know it."""
+    return reduce(_sum, parts, Storage(0, 0, 0))
 
 
 def standing(path: str, regions: Mapping[str, Region], units: Mapping[str, set[int | None]]) -> Owner:

@@ -2,25 +2,27 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import torch
 from torch import nn
 
 import bertprof
-from bertprof import sampling
+from bertprof import formatting, sampling
 from bertprof.attribution import Owner
 from bertprof.components import Component
 from bertprof.errors import ConfigurationError, DeviceError, shortened
 from bertprof.measure import flops, host, timing
 from bertprof.measure.build import is_out_of_memory
 from bertprof.measure.clocks import clock_for
-from bertprof.measure.parameters import Storage, count_parameters, standing
-from bertprof.measure.subject import Subject
-from bertprof.record import Breakdown, Caveat, Cost, Module, Operator, Samples, Workload, now, sort_key
+from bertprof.measure.dispatch import fast_path
+from bertprof.measure.inputs import Inputs, tensors_of
+from bertprof.measure.parameters import Storage, count_parameters, standing, total_storage
+from bertprof.measure.subject import Opened, Subject
+from bertprof.record import Breakdown, Caveat, Checkpoint, Cost, Module, Operator, Samples, Workload, now, sort_key
 
 Progress = Callable[[str, float], None]
 """Is told what is being done and how far that is, 0 to 1."""
@@ -58,6 +60,11 @@ def measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
         ConfigurationError: a subject's forward fails.
         DeviceError: a model or its activations do not fit into memory.
     """
+    with fast_path(False):
+        return _measure(subjects, options)
+
+
+def _measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
     counted = []
     for subject in subjects:
         options.progress("counting", 0.0)
@@ -67,13 +74,17 @@ def measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
     with ExitStack() as stack:
         threads = stack.enter_context(timing.threads(options.threads))
         marked: list[timing.Marked] = []
+        load_ms: list[float | None] = []
         try:
             for subject, found in zip(subjects, counted, strict=True):
                 options.progress("building", 0.0)
                 if subject.device.type == "meta":
                     raise DeviceError(f"{subject.workload.model} has no weights to run: count it with time=False")
+                _check_memory(subject, found)
                 opened = stack.enter_context(subject.open())
-                found.caveats.extend((*opened.caveats, *_finite(opened.model, opened.inputs)))
+                load_ms.append(opened.load_ms)
+                new = (*opened.caveats, *_finite(opened.model, opened.inputs), *_fast_path_caveats(opened))
+                found.caveats.extend(caveat for caveat in new if caveat not in found.caveats)
                 if subject.device.type == "cuda":
                     torch.cuda.reset_peak_memory_stats(subject.device)
                 marked.append(timing.Marked(opened.model, opened.inputs, subject.regions, clock_for(subject.device)))
@@ -89,16 +100,33 @@ def measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
         # The allocator's peak is that of the process: with several models in it, of none of them.
         peak = _peak(subjects[0].device) if len(subjects) == 1 else None
         return [
-            _breakdown(s, c, _Timed(kept, m.clock.name, threads, peak), options)
-            for s, c, m, kept in zip(subjects, counted, marked, series, strict=True)
+            _breakdown(s, c, _Timed(kept, m.clock.name, threads, peak, loaded), options)
+            for s, c, m, kept, loaded in zip(subjects, counted, marked, series, load_ms, strict=True)
         ]
+
+
+def _check_memory(subject: Subject, counted: "_Counted") -> None:
+    """Refuses what cannot fit: where a system overcommits, the process would be killed instead of told."""
+    needed, operator = counted.largest
+    free = host.available_bytes() if subject.device.type == "cpu" else None
+    if free is not None and needed > free:
+        raise DeviceError(
+            f"the forward of {subject.workload.model} does not fit into memory: {operator} alone reads and writes "
+            f"{formatting.size(needed)}, {formatting.size(free)} are free; reduce batch size or sequence length"
+        )
 
 
 # Counting ------------------------------------------------------------------------------------------------------------
 
 
+Key = tuple[int | None, Component]
+
+
 class _Counted(NamedTuple):
     operators: dict[Owner, dict[str, Operator]]
+    largest: tuple[int, str]
+    traffic: dict[Owner, flops.Traffic]
+    useful: dict[Key, int] | None  # MACs of tokens that are no padding
     storage: dict[Owner, Storage]
     modules: list[Module]
     caveats: list[Caveat]
@@ -125,20 +153,20 @@ def _count(subject: Subject, *, may_run: bool) -> _Counted:
 
 
 def _gathered(subject: Subject, model: nn.Module, counts: flops.Counts) -> _Counted:
-    storage = count_parameters(model, subject.regions, counts.units)
-    own_parameters = Counter({owner.path: size.parameters for owner, size in storage.items()})
-    own_macs: Counter[str] = Counter()
-    own_flops: Counter[str] = Counter()
-    for owner, operators in counts.operators.items():
-        own_macs[owner.path] += sum(operator.macs for operator in operators.values())
-        own_flops[owner.path] += sum(operator.flops for operator in operators.values())
+    # The model itself stands in for a twin that could not be made: what it stores is what its float twin would say.
+    storage = count_parameters(model, subject.regions, counts.units, subject.storage)
+    own_parameters = _by_path({owner: size.parameters for owner, size in storage.items()})
+    own_macs = _by_path({o: sum(x.macs for x in found.values()) for o, found in counts.operators.items()})
+    own_flops = _by_path({o: sum(x.flops for x in found.values()) for o, found in counts.operators.items()})
     modules = []
-    for path, module in model.named_modules():
+    listed = {path: type(module).__name__ for path, module in model.named_modules()}
+    listed |= dict.fromkeys(flops.methods_of(subject.regions), "method")
+    for path in sorted(listed, key=list(listed).index):
         owner = standing(path, subject.regions, counts.units)
         modules.append(
             Module(
                 path=path,
-                type=type(module).__name__,
+                type=listed[path],
                 unit=owner.unit,
                 component=owner.component,
                 calls=counts.calls[path],
@@ -148,17 +176,98 @@ def _gathered(subject: Subject, model: nn.Module, counts: flops.Counts) -> _Coun
             )
         )
     return _Counted(
-        counts.operators, storage, modules, [*subject.caveats, *counts.caveats, *counts.uncounted_caveats()]
+        counts.operators,
+        counts.largest,
+        counts.traffic,
+        _useful(subject, counts),
+        storage,
+        modules,
+        [*subject.caveats, *counts.caveats, *counts.uncounted_caveats()],
     )
 
 
-def _finite(model: nn.Module, inputs: Any) -> list[Caveat]:
+def _by_path(amounts: Mapping[Owner, int]) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for owner, amount in amounts.items():
+        sums[owner.path] += amount
+    return sums
+
+
+def _useful(subject: Subject, counts: flops.Counts) -> dict[Key, int] | None:
+    """The MACs of the same work without its padding; None where that cannot be told."""
+    if subject.unpadded is None:
+        return None
+    found = [counts]
+    if subject.workload.padding != 0:
+        if subject.twin is None:
+            return None
+        try:
+            found = [flops.count_by_dispatch(subject.twin, batch, subject.regions) for batch in subject.unpadded]
+        except flops.CountingError:
+            return None
+    useful: Counter[Key] = Counter()
+    for part in found:
+        for owner, operators in part.operators.items():
+            useful[owner.unit, owner.component] += sum(operator.macs for operator in operators.values())
+    return useful
+
+
+def _finite(model: nn.Module, inputs: Inputs) -> list[Caveat]:
     """A caveat where the model's output holds NaN or infinity: such numbers take another time than usual ones."""
+    args, kwargs = inputs.fresh()
     with torch.inference_mode():
-        outputs = [t for t in flops.tensors_of(model(**inputs)) if t.is_floating_point()]
+        outputs = [t for t in tensors_of(model(*args, **kwargs)) if t.is_floating_point()]
     if all(bool(torch.isfinite(t).all()) for t in outputs):
         return []
     return [Caveat(code="non-finite-output", text="the model's output holds NaN or infinity; its time may mislead")]
+
+
+# nn.TransformerEncoder's fast path ------------------------------------------------------------------------------------
+
+
+def _fast_path_caveats(opened: Opened) -> list[Caveat]:
+    """A caveat with the latency that the user has with the fast path, where the model may take it."""
+    if not any(isinstance(m, nn.MultiheadAttention | nn.TransformerEncoderLayer) for m in opened.model.modules()):
+        return []
+    device = next((tensor.device for _, tensor in opened.inputs.tensors()), torch.device("cpu"))
+    bare = timing.Marked(opened.model, opened.inputs, {}, clock_for(device))
+    with fast_path(True), torch.inference_mode():
+        samples = [bare.run().total_ns / 1e6 for _ in range(timing.WARM_UP_ROUNDS + timing.FEWEST_ROUNDS)]
+    latency = sampling.median(samples[timing.WARM_UP_ROUNDS :])
+    text = (
+        "torch's fused path for nn.TransformerEncoder and nn.MultiheadAttention was switched off, also in the bare "
+        f"forward, since it hides the components; with it, as torch runs it elsewhere, a forward takes {latency:.3f} ms"
+    )
+    return [Caveat(code="fast-path-off", text=text, value=latency)]
+
+
+# What no rule places --------------------------------------------------------------------------------------------------
+
+
+def _unplaced(counted: _Counted, kept: "_Kept | None") -> list[Caveat]:
+    """A caveat on modules with parameters or products that are of no component, and what they hold of the model."""
+    parameters = {owner: size.parameters for owner, size in counted.storage.items()}
+    macs = {owner: sum(o.macs for o in operators.values()) for owner, operators in counted.operators.items()}
+    held = {
+        o.path: None for o in (*parameters, *macs) if o.component is Component.OTHER and _holds(o, parameters, macs)
+    }
+    if not held:
+        return []
+    times = {} if kept is None else {owner: math.fsum(samples) for owner, samples in kept.rows.items()}
+    shares = []
+    for name, amounts in (("parameters", parameters), ("MACs", macs), ("time", times)):
+        whole = sum(amounts.values())
+        mine = sum(n for o, n in amounts.items() if o.component is Component.OTHER and o.path in held)
+        if whole:
+            shares.append(f"{100 * mine / whole:.1f} % of the {name}")
+    paths = [path or "(model)" for path in held]
+    shown = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if paths[3:] else "")
+    text = f"not recognised, and so in other: {shown}; they hold {', '.join(shares)}"
+    return [Caveat(code="unrecognised-modules", component=Component.OTHER, text=text, value=float(len(paths)))]
+
+
+def _holds(owner: Owner, *amounts: Mapping[Owner, float]) -> bool:
+    return any(found.get(owner, 0) for found in amounts)
 
 
 # The record ----------------------------------------------------------------------------------------------------------
@@ -169,6 +278,7 @@ class _Timed(NamedTuple):
     clock: str
     threads: int
     peak_memory_bytes: int | None
+    load_ms: float | None
 
 
 class _Kept(NamedTuple):
@@ -187,13 +297,20 @@ def _breakdown(subject: Subject, counted: _Counted, timed: _Timed | None, option
         label=options.label,
         workload=_workload(subject.workload, timed),
         host=host.describe(subject.device),
+        checkpoint=_files(subject, timed),
         costs=_costs(counted, kept),
         modules=_with_times(counted.modules, kept),
         instrumented_ms=None if kept is None else kept.instrumented,
         end_to_end_ms=None if kept is None else kept.end_to_end,
         peak_memory_bytes=None if timed is None else timed.peak_memory_bytes,
-        caveats=[*counted.caveats, *_unsteady(kept)],
+        caveats=[*counted.caveats, *_unplaced(counted, kept), *_unsteady(kept)],
     )
+
+
+def _files(subject: Subject, timed: _Timed | None) -> Checkpoint | None:
+    if subject.files is None or timed is None or timed.load_ms is None:
+        return subject.files
+    return msgspec.structs.replace(subject.files, load_time_ms=round(timed.load_ms, 4))
 
 
 def _unsteady(kept: _Kept | None) -> list[Caveat]:
@@ -252,35 +369,41 @@ def _ms(ticks: int) -> float:
 
 def _costs(counted: _Counted, kept: _Kept | None) -> list[Cost]:
     """One row for each unit and component that has parameters, FLOPs or time."""
-    keys = {(owner.unit, owner.component) for owner in (*counted.operators, *counted.storage)}
-    times: dict[tuple[int | None, Component], Samples] = {}
+    owners = {*counted.operators, *counted.storage, *counted.traffic}
+    keys: set[Key] = {(owner.unit, owner.component) for owner in owners}
+    times: dict[Key, Samples] = {}
     if kept is not None:
         for owner, samples in kept.rows.items():
             before = times.get((owner.unit, owner.component), [0.0] * len(samples))
             times[owner.unit, owner.component] = [round(a + b, 4) for a, b in zip(before, samples, strict=True)]
         keys |= times.keys()
     costs = []
-    for unit, component in keys:
-        storage = [s for o, s in counted.storage.items() if (o.unit, o.component) == (unit, component)]
+    for key in keys:
+        mine = [owner for owner in owners if (owner.unit, owner.component) == key]
+        storage = total_storage(counted.storage[owner] for owner in mine if owner in counted.storage)
+        traffic = [counted.traffic[owner] for owner in mine if owner in counted.traffic]
         operators: dict[str, Operator] = {}
-        for owner, found in counted.operators.items():
-            if (owner.unit, owner.component) == (unit, component):
-                for name, operator in found.items():
-                    total = operators.setdefault(name, Operator(calls=0, macs=0, flops=0))
-                    total.calls += operator.calls
-                    total.macs += operator.macs
-                    total.flops += operator.flops
+        for owner in mine:
+            for name, operator in counted.operators.get(owner, {}).items():
+                total = operators.setdefault(name, Operator(calls=0, macs=0, flops=0))
+                total.calls += operator.calls
+                total.macs += operator.macs
+                total.flops += operator.flops
         cost = Cost(
-            unit=unit,
-            component=component,
-            parameters=sum(s.parameters for s in storage),
-            parameter_bytes=sum(s.parameter_bytes for s in storage),
+            unit=key[0],
+            component=key[1],
+            parameters=storage.parameters,
+            nonzero_parameters=storage.nonzero_parameters,
+            parameter_bytes=storage.parameter_bytes,
             macs=sum(operator.macs for operator in operators.values()),
+            useful_macs=None if counted.useful is None else counted.useful.get(key, 0),
             flops=sum(operator.flops for operator in operators.values()),
+            bytes_moved=sum(t.moved_bytes for t in traffic),
+            activation_bytes=sum(t.activation_bytes for t in traffic),
             operators=operators,
-            time_ms=None if kept is None else times.get((unit, component), [0.0] * len(kept.instrumented)),
+            time_ms=None if kept is None else times.get(key, [0.0] * len(kept.instrumented)),
         )
-        if cost.parameters or cost.flops or any(cost.time_ms or []):
+        if cost.parameters or cost.flops or cost.bytes_moved or any(cost.time_ms or []):
             costs.append(cost)
     return sorted(costs, key=sort_key)
 

@@ -6,7 +6,8 @@ both alike. The marks are there in the instrumented forward only. Two ways to ma
 - *hooks*: forward hooks, `always_call`, so that a boundary is left also when the forward raises. Once a module has a
   hook, torch calls it by a longer path: some µs a boundary.
 - *wrappers*: the instance's `forward` is replaced by a function that marks, calls the original, marks. Cheaper, so used
-  where the forward is so short that hooks would show; on leaving, the instance is as it was.
+  where the forward is so short that hooks would show; on leaving, the instance is as it was. Bound methods, and modules
+  whose `forward` is called past their hooks (SqueezeBERT's units), always have wrappers.
 
 The overhead of either is measured in every record (`instrumented_ms` against `end_to_end_ms`).
 """
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -24,6 +26,8 @@ from torch import nn
 from bertprof import sampling
 from bertprof.attribution import Crossing, Owner, Region, boundaries, split_intervals
 from bertprof.measure.clocks import Clock, EventClock, Tape
+from bertprof.measure.inputs import Inputs
+from bertprof.measure.wrapping import target, wrap
 
 MarkStyle = Literal["hooks", "wrappers"]
 
@@ -50,37 +54,52 @@ class Marked:
 
     Attributes:
         model: in eval mode.
-        inputs: the keyword arguments of its forward.
+        inputs: of its forward.
         regions: module path → region.
         clock: what takes the marks.
         style: how marks are made.
     """
 
     model: nn.Module
-    inputs: Mapping[str, Any]
+    inputs: Inputs
     regions: Mapping[str, Region]
     clock: Clock
     style: MarkStyle = "hooks"
     crossings: list[Crossing] = field(init=False)
 
     def __post_init__(self) -> None:
-        modules = dict(self.model.named_modules())
-        self._marked = [(path, modules[path]) for path in boundaries(self.regions)]
-        self.crossings = [Crossing(path, entering) for path, _ in self._marked for entering in (True, False)]
+        self._marked = [(path, *target(self.model, path)) for path in boundaries(self.regions)]
+        self.crossings = [Crossing(path, entering) for path, *_ in self._marked for entering in (True, False)]
+        self._unhooked: set[int] = set()
 
     @contextmanager
     def marks(self) -> Iterator[None]:
         """While open, crossing boundary i calls `clock.mark(2·i)` on entering and `clock.mark(2·i + 1)` on leaving."""
-        attach = _hook if self.style == "hooks" else _wrap
         with ExitStack() as stack:
-            for i, (_, module) in enumerate(self._marked):
-                stack.callback(attach(module, self.clock.mark, 2 * i))
+            for i, (_, module, method) in enumerate(self._marked):
+                entering, leaving = partial(self.clock.mark, 2 * i), partial(self.clock.mark, 2 * i + 1)
+                if self.style == "hooks" and method == "forward" and i not in self._unhooked:
+                    stack.callback(_hook(module, entering, leaving))
+                else:
+                    stack.callback(wrap(module, method, entering, leaving))
             yield
+
+    def settle(self, style: MarkStyle) -> None:
+        """Takes up a style. Two forwards tell which modules are called past their hooks."""
+        self.style, self._unhooked = "wrappers", set()
+        if style == "wrappers":
+            return
+        with self.marks():
+            wrapped = set(self.run().codes)
+        self.style = style
+        with self.marks():
+            self._unhooked = {code // 2 for code in wrapped - set(self.run().codes)}
 
     def run(self) -> Tape:
         """One forward: bare, or with marks where `marks()` is open."""
+        args, kwargs = self.inputs.fresh()
         self.clock.start()
-        self.model(**self.inputs)
+        self.model(*args, **kwargs)
         return self.clock.stop()
 
     def attribute(self, tape: Tape) -> dict[Owner, int]:
@@ -88,46 +107,21 @@ class Marked:
         return split_intervals([self.crossings[code] for code in tape.codes], tape.intervals_ns, self.regions)
 
 
-def _hook(module: nn.Module, mark: Callable[[int], None], code: int) -> Callable[[], None]:
+def _hook(module: nn.Module, entering: Callable[[], None], leaving: Callable[[], None]) -> Callable[[], None]:
     """Marks by hooks; returns what undoes it."""
 
-    def entering(module: nn.Module, args: Any) -> None:
-        mark(code)
+    def before_it(module: nn.Module, args: Any) -> None:
+        entering()
 
-    def leaving(module: nn.Module, args: Any, output: Any) -> None:
-        mark(code + 1)
+    def after_it(module: nn.Module, args: Any, output: Any) -> None:
+        leaving()
 
-    before = module.register_forward_pre_hook(entering)
-    after = module.register_forward_hook(leaving, always_call=True)
+    before = module.register_forward_pre_hook(before_it)
+    after = module.register_forward_hook(after_it, always_call=True)
 
     def undo() -> None:
         before.remove()
         after.remove()
-
-    return undo
-
-
-def _wrap(module: nn.Module, mark: Callable[[int], None], code: int) -> Callable[[], None]:
-    """Marks by a wrapper around the instance's forward; returns what undoes it."""
-    own = vars(module)
-    missing = object()
-    before = own.get("forward", missing)
-    forward = module.forward
-
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        mark(code)
-        try:
-            return forward(*args, **kwargs)
-        finally:
-            mark(code + 1)
-
-    own["forward"] = wrapped
-
-    def undo() -> None:
-        if before is missing:
-            del own["forward"]
-        else:
-            own["forward"] = before
 
     return undo
 
@@ -184,7 +178,7 @@ def sample(
     with _undisturbed():
         for subject in subjects:
             latency_ms = min(subject.run().total_ns for _ in range(WARM_UP_ROUNDS)) / 1e6
-            subject.style = "hooks" if latency_ms >= HOOKS_FROM_MS else "wrappers"
+            subject.settle("hooks" if latency_ms >= HOOKS_FROM_MS else "wrappers")
             _reserve(subject)
             for _ in range(WARM_UP_ROUNDS):
                 with subject.marks():

@@ -29,41 +29,41 @@ def quiet_matplotlib() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _json(breakdown: Breakdown, by: str, claims: Claims) -> bytes:
+def _json(breakdown: Breakdown, by: str, claims: Claims, wide: bool) -> bytes:
     return record.encode(breakdown)
 
 
-def _csv(breakdown: Breakdown, by: str, claims: Claims) -> bytes:
+def _csv(breakdown: Breakdown, by: str, claims: Claims, wide: bool) -> bytes:
     from bertprof.report import csv
 
-    return csv.render(breakdown).encode()
+    return csv.render(breakdown, by).encode()
 
 
-def _markdown(breakdown: Breakdown, by: str, claims: Claims) -> bytes:
+def _markdown(breakdown: Breakdown, by: str, claims: Claims, wide: bool) -> bytes:
     from bertprof.report import markdown
 
-    return markdown.render(breakdown, by, claims).encode()
+    return markdown.render(breakdown, by, claims, wide).encode()
 
 
-def _page(breakdown: Breakdown, by: str, claims: Claims) -> bytes:
+def _page(breakdown: Breakdown, by: str, claims: Claims, wide: bool) -> bytes:
     from bertprof.report import page
 
-    return page.render(breakdown, by, claims).encode()
+    return page.render(breakdown, by, claims, wide).encode()
 
 
-def _png(breakdown: Breakdown, by: str, claims: Claims) -> bytes:
+def _png(breakdown: Breakdown, by: str, claims: Claims, wide: bool) -> bytes:
     from bertprof.report import figure
 
     return figure.render(breakdown, "png")
 
 
-def _svg(breakdown: Breakdown, by: str, claims: Claims) -> bytes:
+def _svg(breakdown: Breakdown, by: str, claims: Claims, wide: bool) -> bytes:
     from bertprof.report import figure
 
     return figure.render(breakdown, "svg")
 
 
-RENDERERS: Mapping[str, Callable[[Breakdown, str, Claims], bytes]] = {
+RENDERERS: Mapping[str, Callable[[Breakdown, str, Claims, bool], bytes]] = {
     ".json": _json,
     ".html": _page,
     ".png": _png,
@@ -71,7 +71,7 @@ RENDERERS: Mapping[str, Callable[[Breakdown, str, Claims], bytes]] = {
     ".csv": _csv,
     ".md": _markdown,
 }
-"""File suffix → renderer: a record, a view and the survey's checked claims in, the file's content out."""
+"""File suffix → renderer: a record, a view, the survey's checked claims and `wide` in, the file's content out."""
 
 
 def check_suffix(path: Path) -> None:
@@ -85,7 +85,7 @@ def check_suffix(path: Path) -> None:
         raise UsageError(f"-o {path}: {found}; use one of {', '.join(RENDERERS)}")
 
 
-def render(breakdown: Breakdown, path: Path, by: str = "component", claims: Claims = ()) -> bytes:
+def render(breakdown: Breakdown, path: Path, by: str = "component", claims: Claims = (), wide: bool = False) -> bytes:
     """The content of a report file, by its suffix.
 
     Args:
@@ -93,9 +93,10 @@ def render(breakdown: Breakdown, path: Path, by: str = "component", claims: Clai
         path: where it will go; only its suffix matters here.
         by: the view; see `bertprof.report.rows.table`.
         claims: the survey's claims as checked against this record; Markdown and HTML show them.
+        wide: Markdown and HTML tables with traffic, intensity and activations; CSV always has them.
 
     Raises:
         UsageError: no renderer has that suffix, or there is no such view.
     """
     check_suffix(path)
-    return RENDERERS[path.suffix.lower()](breakdown, by, claims)
+    return RENDERERS[path.suffix.lower()](breakdown, by, claims, wide)

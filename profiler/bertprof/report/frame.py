@@ -2,58 +2,27 @@
 
 import pandas as pd
 
-from bertprof.errors import UsageError
 from bertprof.record import Breakdown
 from bertprof.report import rows
 
+_WORDS = ("group", "component", "module", "type")
+_WHOLE = ("nonzero_parameters", "parameter_bytes", "useful_macs", "bytes_moved", "activation_bytes")
+
 
 def frame(breakdown: Breakdown, by: str = "component") -> pd.DataFrame:
-    """A tidy frame, units in the column names; what is not known is NaN.
+    """A tidy frame, units in the column names; what is not known is NaN, or NA in a column of whole numbers.
 
     Args:
         breakdown: the record.
-        by: "group", "component", "unit" or "module" as in every report, or "cost": one row a unit and component.
+        by: the view; see `bertprof.report.rows.records`.
 
     Raises:
-        UsageError: there is no such view.
+        UsageError: there is no such view, or the record holds no modules.
     """
-    keyed: list[tuple[dict[str, object], rows.Row]]
-    if by == "cost":
-        keyed = [
-            ({"unit": cost.unit, "component": str(cost.component)}, rows.row_of(breakdown, "", [cost]))
-            for cost in breakdown.costs
-        ]
-    elif by in rows.VIEWS:
-        keyed = [(_key(by, row), row) for row in rows.table(breakdown, by)]
-    else:
-        raise UsageError(f"there is no view by {by!r}: use one of {', '.join((*rows.VIEWS, 'cost'))}")
-    result = pd.DataFrame(
-        [
-            {
-                **key,
-                "parameters": row.parameters,
-                "parameter_bytes": row.bytes,
-                "macs": row.macs,
-                "flops": row.flops,
-                "time_ms": None if row.time_ms is None else row.time_ms.value,
-                "time_low_ms": None if row.time_ms is None else row.time_ms.low,
-                "time_high_ms": None if row.time_ms is None else row.time_ms.high,
-                "parameters_share": row.parameters_share,
-                "macs_share": row.macs_share,
-                "flops_share": row.flops_share,
-                "time_share": None if row.time_share is None else row.time_share.value,
-            }
-            for key, row in keyed
-        ]
-    )
-    floats = [name for name in result.columns if name.startswith("time")]
-    result[floats] = result[floats].astype("float64")
-    if "unit" in result and by == "cost":
-        result["unit"] = result["unit"].astype("Int64")
+    result = pd.DataFrame(rows.records(breakdown, by))
+    for name in result:
+        if name in _WHOLE or (name, by) == ("unit", "cost"):
+            result[name] = result[name].astype("Int64")
+        elif result[name].isna().all():
+            result[name] = result[name].astype("float64")
     return result
-
-
-def _key(by: str, row: rows.Row) -> dict[str, object]:
-    if by == "module":
-        return {"module": row.label, "component": row.component, "calls": row.calls}
-    return {by: row.label}

@@ -17,13 +17,14 @@ def escape(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", " ".join(text.split())).replace("\\<", "&lt;").replace("\\>", "&gt;")
 
 
-def render(breakdown: Breakdown, by: str = "component", claims: Sequence[Verdict] = ()) -> str:
+def render(breakdown: Breakdown, by: str = "component", claims: Sequence[Verdict] = (), wide: bool = False) -> str:
     """A heading, the workload and the machine, the table, how it was measured, the caveats.
 
     Args:
         breakdown: the record.
         by: the view; see `bertprof.report.rows.table`.
         claims: the survey's claims as checked against this record, where that was asked for.
+        wide: with traffic, intensity and activations; see `bertprof.report.rows.headers`.
     """
     lines = [
         f"## {escape(rows.title(breakdown))}",
@@ -33,9 +34,9 @@ def render(breakdown: Breakdown, by: str = "component", claims: Sequence[Verdict
         f"{escape(rows.workload_line(breakdown))}  ",
         f"{escape(rows.host_line(breakdown))}",
         "",
-        *_table(breakdown, by),
+        *_table(breakdown, by, wide),
         "",
-        *(f"{escape(line)}  " for line in rows.timing_lines(breakdown)),
+        *(f"{escape(line)}  " for line in rows.notes(breakdown)),
         *(f"- **caveat**: {escape(caveat)}" for caveat in rows.caveat_lines(breakdown)),
     ]
     if claims:
@@ -53,19 +54,20 @@ def render_claims(verdicts: Sequence[Verdict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(breakdown: Breakdown, by: str) -> list[str]:
-    columns = [("parameters", "parameters"), ("%", "parameters_share"), ("MB", "bytes"), ("MACs", "macs")]
-    columns += [("%", "macs_share"), ("FLOPs", "flops"), ("%", "flops_share")]
-    if breakdown.timed:
-        columns += [("time (ms)", "time_ms"), ("%", "time_share")]
-    if by == "module":
-        columns = [("component", "component"), *(column for column in columns if column[1] != "bytes")]
+_HEADERS = {"bytes": "MB", "time_ms": "time (ms)"}
+
+
+def _table(breakdown: Breakdown, by: str, wide: bool) -> list[str]:
+    headers = rows.headers(breakdown, by, wide)
+    if by != "module":
+        headers.pop("plus_minus", None)  # stands with the time
+        headers |= {field: header for field, header in _HEADERS.items() if field in headers}
     total = rows.total(breakdown)
-    cells = [[row.label, *(_cell(row, field) for _, field in columns)] for row in rows.table(breakdown, by)]
-    footer = ["total", *("" if field == "component" else _cell(total, field) for _, field in columns)]
+    cells = [[row.label, *(_cell(row, field) for field in headers)] for row in rows.table(breakdown, by)]
+    footer = ["total", *(_cell(total, field) if rows.total_cell(total, field) else "" for field in headers)]
     return [
-        f"| {' | '.join([by, *(name for name, _ in columns)])} |",
-        f"| --- |{' ---: |' * len(columns)}",
+        f"| {' | '.join([by, *headers.values()])} |",
+        f"| --- |{''.join(' --- |' if field in rows.TEXTS else ' ---: |' for field in headers)}",
         *(f"| {' | '.join(map(escape, row))} |" for row in cells),
         f"| {' | '.join(f'**{escape(cell)}**' if cell else '' for cell in footer)} |",
     ]
@@ -73,15 +75,8 @@ def _table(breakdown: Breakdown, by: str) -> list[str]:
 
 def _cell(row: Row, field: str) -> str:
     """A row's field with all its digits; a dash for what is not known."""
-    value = getattr(row, field)
-    if value is None:
-        return "–"
-    if field == "time_ms":
-        return formatting.with_interval(value)
-    if field == "time_share":
-        return formatting.percent(value.value)
-    if field.endswith("_share"):
-        return formatting.percent(value)
-    if field == "bytes":
-        return f"{value / 1e6:,.2f}"
-    return str(value) if field == "component" else formatting.exact(value)
+    if field == "bytes" and row.bytes is not None:
+        return f"{row.bytes / 1e6:,.2f}"
+    if field == "time_ms" and row.time_ms is not None:
+        return formatting.with_interval(row.time_ms)
+    return rows.cell(row, field, exact=True)

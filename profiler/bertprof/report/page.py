@@ -14,23 +14,24 @@ from bertprof.report.rows import Row
 from bertprof.survey.claims import Verdict
 
 
-def render(breakdown: Breakdown, by: str = "component", claims: Sequence[Verdict] = ()) -> str:
+def render(breakdown: Breakdown, by: str = "component", claims: Sequence[Verdict] = (), wide: bool = False) -> str:
     """The whole page.
 
     Args:
         breakdown: the record.
         by: the view of the table; see `bertprof.report.rows.table`.
         claims: the survey's claims as checked against this record, where that was asked for.
+        wide: with traffic, intensity and activations; see `bertprof.report.rows.headers`.
     """
-    return _rendered("breakdown.html", breakdown, by, claims)
+    return _rendered("breakdown.html", breakdown, by, claims, wide)
 
 
 def fragment(breakdown: Breakdown, by: str = "component") -> str:
     """The table alone, for a notebook."""
-    return _rendered("fragment.html", breakdown, by, ())
+    return _rendered("fragment.html", breakdown, by, (), wide=False)
 
 
-def _rendered(template: str, breakdown: Breakdown, by: str, claims: Sequence[Verdict]) -> str:
+def _rendered(template: str, breakdown: Breakdown, by: str, claims: Sequence[Verdict], wide: bool) -> str:
     environment = Environment(
         loader=PackageLoader("bertprof.report"),
         autoescape=True,
@@ -38,24 +39,36 @@ def _rendered(template: str, breakdown: Breakdown, by: str, claims: Sequence[Ver
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(exact=formatting.exact, percent=formatting.percent, size=formatting.size)
-    environment.globals.update(milliseconds=formatting.milliseconds, plus_minus=formatting.plus_minus)
+    environment.filters.update(plain=formatting.plain)
     return environment.get_template(template).render(
         breakdown=breakdown,
         title=rows.title(breakdown),
         caveats=rows.caveat_lines(breakdown),
         by=by,
+        headers={f: h for f, h in rows.headers(breakdown, by, wide).items() if f not in rows.TEXTS},
         table=rows.table(breakdown, by),
         total=rows.total(breakdown),
         headline=rows.headline(breakdown),
         workload=rows.workload_line(breakdown),
         host=rows.host_line(breakdown),
-        timing=rows.timing_lines(breakdown),
+        notes=rows.notes(breakdown),
         claims=claims,
         color_of=color_of,
         describe=_describe,
+        exact=by != "module" and not wide,  # else the table is too broad for most screens
+        cell=rows.cell,
+        total_cell=rows.total_cell,
+        share=_share,
+        in_tree=rows.in_tree,
         figure=_inline_svg(breakdown) if template == "breakdown.html" else "",
     )
+
+
+def _share(row: Row, field: str) -> float | None:
+    """How far the bar behind a cell reaches, in percent; None for a cell without a bar."""
+    if field == "time_share":
+        return None if row.time_share is None else 100 * row.time_share.value
+    return 100 * getattr(row, field) if field in ("parameters_share", "macs_share", "flops_share") else None
 
 
 def _describe(row: Row) -> str:

@@ -1,13 +1,14 @@
 """Rows: what every table and figure of a breakdown shows, before it is formatted."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal, get_args
 
 from bertprof import formatting
 from bertprof.components import GROUPS, Component
 from bertprof.errors import UsageError
-from bertprof.record import Breakdown, Cost
+from bertprof.record import Breakdown, Cost, Module, added
 from bertprof.sampling import Estimate
 
 View = Literal["group", "component", "unit", "module"]
@@ -16,10 +17,11 @@ VIEWS: tuple[str, ...] = get_args(View)
 
 @dataclass(frozen=True)
 class Row:
-    """One row. Shares are of the whole model, 0 to 1; `time_ms` and its share are None where no time is known.
+    """One row. Shares are of the whole model, 0 to 1; times are in ms; what is not known is None.
 
-    `bytes` is None in the view by module, whose record does not split bytes; `component` and `calls` are None in all
-    other views.
+    `inclusive_*` are a module's own figures and those of all modules below it. They, `type`, `component` and `calls`
+    are None in all other views; in the view by module, whose record does not split them, so are `bytes` and the four
+    after the shares.
     """
 
     label: str
@@ -30,10 +32,36 @@ class Row:
     parameters_share: float
     macs_share: float
     flops_share: float
+    nonzero_parameters: int | None = None
+    useful_macs: int | None = None
+    bytes_moved: int | None = None
+    activation_bytes: int | None = None
     time_ms: Estimate | None = None
     time_share: Estimate | None = None
+    type: str | None = None
     component: str | None = None
     calls: int | None = None
+    inclusive_parameters: int | None = None
+    inclusive_macs: int | None = None
+    inclusive_flops: int | None = None
+    inclusive_time_ms: Estimate | None = None
+
+    @property
+    def nonzero_share(self) -> float | None:
+        """The share of the row's own parameters that are not zero; None where it has none."""
+        if self.nonzero_parameters is None or not self.parameters:
+            return None
+        return self.nonzero_parameters / self.parameters
+
+    @property
+    def intensity(self) -> float | None:
+        """Arithmetic intensity in FLOP per byte moved; None where no byte is."""
+        return self.flops / self.bytes_moved if self.bytes_moved else None
+
+    @property
+    def plus_minus(self) -> Estimate | None:
+        """The time where its interval is known."""
+        return self.time_ms if self.time_ms is not None and self.time_ms.half_width > 0 else None
 
 
 def table(breakdown: Breakdown, by: str) -> list[Row]:
@@ -82,6 +110,10 @@ def row_of(breakdown: Breakdown, label: str, costs: Sequence[Cost]) -> Row:
         parameters_share=_share(parameters, breakdown.total("parameters")),
         macs_share=_share(macs, breakdown.total("macs")),
         flops_share=_share(flops, breakdown.total("flops")),
+        nonzero_parameters=added(cost.nonzero_parameters for cost in costs),
+        useful_macs=added(cost.useful_macs for cost in costs),
+        bytes_moved=added(cost.bytes_moved for cost in costs),
+        activation_bytes=added(cost.activation_bytes for cost in costs),
         time_ms=breakdown.time_of(costs),
         time_share=breakdown.time_share(costs),
     )
@@ -91,27 +123,50 @@ def total(breakdown: Breakdown) -> Row:
     """The whole model. Its time is the median of the instrumented forward, to which the rows add up."""
     row = row_of(breakdown, "total", breakdown.costs)
     whole = breakdown.instrumented_time_ms
-    return Row(**{**vars(row), "time_ms": whole, "time_share": None if whole is None else Estimate(1.0, 1.0, 1.0)})
+    return replace(row, time_ms=whole, time_share=None if whole is None else Estimate(1.0, 1.0, 1.0))
+
+
+MODEL = "(model)"
+"""The label of the root of the module tree."""
+
+
+@dataclass
+class _Sums:
+    """What a module costs with all modules below it; no time where none of them carries a mark."""
+
+    parameters: int = 0
+    macs: int = 0
+    flops: int = 0
+    time_ms: float | None = None
+
+    def add(self, module: Module) -> None:
+        self.parameters += module.parameters
+        self.macs += module.macs
+        self.flops += module.flops
+        if module.time_ms is not None:
+            self.time_ms = module.time_ms + (self.time_ms or 0.0)
 
 
 def _modules(breakdown: Breakdown) -> list[Row]:
-    """The module tree without what costs nothing, as dropout; all figures are a module's own, children excluded."""
+    """The module tree, each module before those below it, without what costs nothing, as dropout."""
     if breakdown.modules is None:
         raise UsageError("the record holds no modules; measure again to see them")
     whole = breakdown.instrumented_time_ms
-    shown: set[str] = set()
-    for module in breakdown.modules:
-        if module.parameters or module.flops or module.time_ms:
-            names = module.path.split(".")
-            shown |= {".".join(names[:depth]) for depth in range(len(names) + 1)}
+    sums: dict[str, _Sums] = {}
+    place: dict[str, int] = {}
+    for i, module in enumerate(breakdown.modules):
+        for path in _ancestry(module.path):
+            sums.setdefault(path, _Sums()).add(module)
+            place.setdefault(path, i)
     rows = []
-    for module in breakdown.modules:
-        if module.path not in shown:
+    for module in sorted(breakdown.modules, key=lambda m: [place[path] for path in _ancestry(m.path)]):
+        below = sums[module.path]
+        if not (below.parameters or below.flops or below.time_ms):
             continue
-        time = None if module.time_ms is None else Estimate(module.time_ms, module.time_ms, module.time_ms)
+        time = _exactly(module.time_ms)
         rows.append(
             Row(
-                label=module.path or "(model)",
+                label=module.path or MODEL,
                 parameters=module.parameters,
                 bytes=None,
                 macs=module.macs,
@@ -121,15 +176,195 @@ def _modules(breakdown: Breakdown) -> list[Row]:
                 flops_share=_share(module.flops, breakdown.total("flops")),
                 time_ms=time,
                 time_share=None if time is None or whole is None else time.scaled(1 / whole.value),
+                type=module.type,
                 component=str(module.component),
                 calls=module.calls,
+                inclusive_parameters=below.parameters,
+                inclusive_macs=below.macs,
+                inclusive_flops=below.flops,
+                inclusive_time_ms=_exactly(below.time_ms),
             )
         )
     return rows
 
 
+def _ancestry(path: str) -> list[str]:
+    """A module's path after those of all above it, the model's ("") first.
+
+    A method that is timed like a module, `a.b.method()`, is below `a.b`.
+    """
+    names = path.split(".") if path else []
+    return [".".join(names[:depth]) for depth in range(len(names) + 1)]
+
+
+def in_tree(label: str) -> tuple[int, str]:
+    """How deep a module stands in the tree and its own name, from its row's label."""
+    return (0, label) if label == MODEL else (1 + label.count("."), label.rpartition(".")[2])
+
+
+def _exactly(value: float | None) -> Estimate | None:
+    """A figure of whose interval nothing is known."""
+    return None if value is None else Estimate(value, value, value)
+
+
 def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
+
+
+# What a table shows of its rows.
+
+HEADERS: Mapping[str, str] = MappingProxyType(
+    {
+        "parameters": "parameters",
+        "parameters_share": "%",
+        "nonzero_share": "non-zero %",
+        "bytes": "bytes",
+        "macs": "MACs",
+        "macs_share": "%",
+        "useful_macs": "useful MACs",
+        "flops": "FLOPs",
+        "flops_share": "%",
+        "bytes_moved": "moved",
+        "intensity": "FLOP/B",
+        "activation_bytes": "activations",
+        "time_ms": "time ms",
+        "plus_minus": "±",
+        "time_share": "%",
+    }
+)
+"""Field of `Row` → header, in the order of display."""
+
+MODULE_HEADERS: Mapping[str, str] = MappingProxyType(
+    {
+        "type": "class",
+        "component": "component",
+        "parameters": "params, own",
+        "inclusive_parameters": "params, incl.",
+        "macs": "MACs, own",
+        "inclusive_macs": "MACs, incl.",
+        "flops": "FLOPs, own",
+        "inclusive_flops": "FLOPs, incl.",
+        "time_ms": "time ms, own",
+        "inclusive_time_ms": "time ms, incl.",
+        "time_share": "time %, own",
+    }
+)
+"""The same for the view by module. Own: children excluded; incl.: with all modules below."""
+
+TEXTS = ("type", "component")
+"""Fields that are words; all others are figures."""
+
+
+_SPARSE_BELOW = 0.99
+"""From this share of non-zero parameters on downwards, a usual table shows it."""
+
+
+def headers(breakdown: Breakdown, by: str, wide: bool = False) -> dict[str, str]:
+    """The columns beside the row's name: field of `Row` → header, in the order of display.
+
+    Args:
+        breakdown: the record. Without times in it, their columns are left out.
+        by: the view; see `table`.
+        wide: with what stays out of a usual table: non-zero parameters and useful MACs where they are known, traffic,
+            arithmetic intensity and activations. The view by module has none of them.
+    """
+    absent = set() if breakdown.timed else {"time_ms", "plus_minus", "time_share", "inclusive_time_ms"}
+    if by == "module":
+        return {field: header for field, header in MODULE_HEADERS.items() if field not in absent}
+    if not wide:
+        absent |= {"bytes_moved", "intensity", "activation_bytes"}
+    rows = table(breakdown, by)
+    # Biases that are still zero, or the row of a padding token, would fill a usual table with 100.0.
+    share = total(breakdown).nonzero_share
+    if share is None or not (wide or share < _SPARSE_BELOW):
+        absent.add("nonzero_share")
+    useful = [(row.useful_macs, row.macs) for row in rows if row.useful_macs is not None]
+    if not (useful and breakdown.workload.padding) and not (wide and any(some < all_ for some, all_ in useful)):
+        absent.add("useful_macs")
+    return {field: header for field, header in HEADERS.items() if field not in absent}
+
+
+def cell(row: Row, field: str, exact: bool = False) -> str:
+    """A row's field as text, counts with all their digits or with a prefix; a dash for what is not known."""
+    value = getattr(row, field)
+    if value is None:
+        return "–"
+    match field:
+        case "type" | "component":
+            return formatting.plain(value)
+        case "time_ms" | "inclusive_time_ms":
+            return formatting.milliseconds(value)
+        case "plus_minus":
+            return formatting.plus_minus(value)
+        case "time_share":
+            return formatting.percent(value.value)
+        case "bytes" | "bytes_moved" | "activation_bytes":
+            return formatting.size(value)
+        case "intensity":
+            return formatting.intensity(value)
+    if field.endswith("_share"):
+        return formatting.percent(value)
+    return formatting.exact(value) if exact else formatting.count(value)
+
+
+def total_cell(row: Row, field: str, exact: bool = False) -> str:
+    """The same in the line of totals, where there is nothing for words and for what does not add up."""
+    return "" if field in TEXTS or field.startswith("inclusive") else cell(row, field, exact)
+
+
+def records(breakdown: Breakdown, by: str) -> list[dict[str, object]]:
+    """The rows of a view for a program to read, units in the names; None for what is not known.
+
+    Args:
+        breakdown: the record.
+        by: "group", "component", "unit" or "module" as in every report, or "cost": one row a unit and component.
+
+    Raises:
+        UsageError: there is no such view, or the record holds no modules.
+    """
+    if by == "cost":
+        return [
+            {"unit": cost.unit, "component": str(cost.component), **_figures(row_of(breakdown, "", [cost]))}
+            for cost in breakdown.costs
+        ]
+    if by == "module":
+        return [
+            {
+                "module": row.label,
+                "type": row.type,
+                "component": row.component,
+                "calls": row.calls,
+                **_figures(row),
+                "inclusive_parameters": row.inclusive_parameters,
+                "inclusive_macs": row.inclusive_macs,
+                "inclusive_flops": row.inclusive_flops,
+                "inclusive_time_ms": None if row.inclusive_time_ms is None else row.inclusive_time_ms.value,
+            }
+            for row in _modules(breakdown)
+        ]
+    return [{by: row.label, **_figures(row)} for row in table(breakdown, by)]
+
+
+def _figures(row: Row) -> dict[str, float | None]:
+    time = row.time_ms
+    return {
+        "parameters": row.parameters,
+        "nonzero_parameters": row.nonzero_parameters,
+        "parameter_bytes": row.bytes,
+        "macs": row.macs,
+        "useful_macs": row.useful_macs,
+        "flops": row.flops,
+        "bytes_moved": row.bytes_moved,
+        "activation_bytes": row.activation_bytes,
+        "intensity_flop_per_byte": row.intensity,
+        "time_ms": None if time is None else time.value,
+        "time_low_ms": None if time is None else time.low,
+        "time_high_ms": None if time is None else time.high,
+        "parameters_share": row.parameters_share,
+        "macs_share": row.macs_share,
+        "flops_share": row.flops_share,
+        "time_share": None if row.time_share is None else row.time_share.value,
+    }
 
 
 # Lines that every report has beside its table.
@@ -170,9 +405,12 @@ def headline(breakdown: Breakdown) -> str:
 def workload_line(breakdown: Breakdown) -> str:
     """What was asked, in one line."""
     w = breakdown.workload
-    parts = [f"{w.batch_size} × {w.sequence_length} tokens", w.dtype, w.attention]
-    if w.task:
-        parts.insert(0, w.task)
+    shape = f"batch {w.batch_size}" if w.sequence_length is None else f"{w.batch_size} × {w.sequence_length} tokens"
+    parts = [w.task] if w.task else []
+    parts.append(shape)
+    if w.padding:
+        parts.append(f"{100 * w.padding:.3g} % padded")
+    parts += [w.dtype, w.attention]
     if w.mask != "none":
         parts.append(f"{w.mask.upper()} mask")
     parts.append(w.device if breakdown.timed else "counted, not timed")
@@ -190,18 +428,35 @@ def host_line(breakdown: Breakdown) -> str:
     return formatting.plain(f"{machine}; torch {h.torch}, transformers {h.transformers}, Python {h.python}")
 
 
-def timing_lines(breakdown: Breakdown) -> list[str]:
-    """How the time was measured and how far it can be trusted; empty where there is none."""
+def notes(breakdown: Breakdown) -> list[str]:
+    """How the time was measured and how far it can be trusted, and what the weights take on disk, where known."""
+    return [formatting.plain(line) for line in (*_timing(breakdown), *_checkpoint(breakdown))]
+
+
+def _timing(breakdown: Breakdown) -> list[str]:
     end_to_end, overhead, residual = breakdown.end_to_end_time_ms, breakdown.overhead, breakdown.residual
     if end_to_end is None or overhead is None or residual is None or breakdown.end_to_end_ms is None:
         return []
     w = breakdown.workload
-    tokens = 1000 * w.batch_size * w.sequence_length / end_to_end.value
-    lines = [
-        f"end to end {formatting.interval(end_to_end)}, {formatting.exact(round(tokens))} tokens/s: "
+    speed = ""
+    if w.sequence_length is not None:
+        tokens = 1000 * w.batch_size * w.sequence_length / end_to_end.value
+        speed = f", {formatting.exact(round(tokens))} tokens/s"
+    return [
+        f"end to end {formatting.interval(end_to_end)}{speed}: "
         f"median of {len(breakdown.end_to_end_ms)} bare forwards with its 95 % interval",
         f"marks ({w.marks}, {w.clock} clock) cost {formatting.change(overhead.value)} "
         f"[{formatting.change(overhead.low)}, {formatting.change(overhead.high)}]; "
         f"sum of the rows against the bare forward {100 * residual:+.1f} %",
     ]
-    return [formatting.plain(line) for line in lines]
+
+
+def _checkpoint(breakdown: Breakdown) -> list[str]:
+    found = breakdown.checkpoint
+    if found is None:
+        return []
+    files = f"{formatting.exact(found.files)} file{'s' if found.files > 1 else ''}"
+    parts = [found.format, files, f"{formatting.size(found.file_bytes)} on disk"]
+    if found.load_time_ms is not None:
+        parts.append(f"loaded in {formatting.duration(found.load_time_ms)}")
+    return [f"checkpoint: {', '.join(parts)}"]

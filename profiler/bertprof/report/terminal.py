@@ -2,8 +2,10 @@
 
 import io
 from collections.abc import Sequence
+from typing import Literal
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -12,14 +14,15 @@ from bertprof import formatting
 from bertprof.catalog import Entry
 from bertprof.record import Breakdown
 from bertprof.report import rows
-from bertprof.report.rows import Row
 from bertprof.survey.claims import Verdict
 
 WIDE = 100
 """From this width on the claims are shown with what the survey says."""
 
 
-def render(breakdown: Breakdown, by: str = "component", width: int = 100, color: bool = False) -> str:
+def render(
+    breakdown: Breakdown, by: str = "component", width: int = 100, color: bool = False, wide: bool = False
+) -> str:
     """The breakdown as text: what was asked, the table, how it was measured, the caveats.
 
     Args:
@@ -27,13 +30,14 @@ def render(breakdown: Breakdown, by: str = "component", width: int = 100, color:
         by: the view; see `bertprof.report.rows.table`.
         width: columns of the terminal; the narrower, the fewer columns the table has.
         color: write ANSI colours.
+        wide: with traffic, intensity and activations; see `bertprof.report.rows.headers`.
     """
     console, stream = _console(width, color)
     console.print(Text.assemble((rows.title(breakdown), "bold"), "  ", rows.workload_line(breakdown)))
     console.print(Text(rows.host_line(breakdown), style="dim"))
-    console.print(_table(breakdown, by, console))
+    console.print(_table(breakdown, by, wide, width))
     console.print(Text(rows.headline(breakdown)))
-    for line in rows.timing_lines(breakdown):
+    for line in rows.notes(breakdown):
         console.print(Text(line, style="dim"))
     for caveat in rows.caveat_lines(breakdown):
         console.print(Text(f"caveat: {caveat}", style="yellow"))
@@ -54,92 +58,67 @@ def _trimmed(stream: io.StringIO) -> str:
     return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())
 
 
-_COLUMNS = (
-    ("component", "component"),
-    ("parameters", "parameters"),
-    ("%", "parameters_share"),
-    ("bytes", "bytes"),
-    ("MACs", "macs"),
-    ("%", "macs_share"),
-    ("FLOPs", "flops"),
-    ("%", "flops_share"),
-    ("time ms", "time_ms"),
-    ("±", "plus_minus"),
-    ("%", "time_share"),
+_WANTED = (
+    *("time_share", "intensity", "bytes_moved", "nonzero_share", "useful_macs", "activation_bytes", "time_ms"),
+    *("parameters", "flops", "flops_share", "plus_minus", "parameters_share", "macs", "macs_share", "bytes"),
 )
-"""Header and the row's field, in the order of display."""
+"""The columns, most wanted first: a narrow terminal has the first for which there is room. What is not in every table
+was asked for, or says what is special about this model."""
 
-_DISPENSABLE = (
-    *("bytes", "macs_share", "macs", "parameters_share", "plus_minus", "flops_share", "component", "flops"),
-    *("parameters", "time_ms"),
+_WANTED_OF_MODULES = (
+    *("inclusive_parameters", "inclusive_time_ms", "component", "time_ms", "parameters", "inclusive_macs", "macs"),
+    *("type", "time_share", "inclusive_flops", "flops"),
 )
-"""What a narrow terminal does without, first to go first. The name of the row is never among it."""
+
+_BESIDE = {"flops_share": "flops", "plus_minus": "time_ms", "parameters_share": "parameters", "macs_share": "macs"}
+"""What cannot be read without the column before it."""
 
 
-def _fields(breakdown: Breakdown, by: str) -> list[str]:
-    """What there is to show. A record splits neither bytes nor intervals by module."""
-    absent = {"bytes", "plus_minus"} if by == "module" else {"component"}
-    if not breakdown.timed:
-        absent |= {"time_ms", "plus_minus", "time_share"}
-    return [field for _, field in _COLUMNS if field not in absent]
+def _table(breakdown: Breakdown, by: str, wide: bool, width: int) -> Table:
+    """The table with as many columns as there is room for beside the names of the rows."""
+    headers = {field: header.split(", ") for field, header in rows.headers(breakdown, by, wide).items()}
+    body, total = rows.table(breakdown, by), rows.total(breakdown)
+    labels = [formatting.plain(_in_tree(row.label) if by == "module" else row.label) for row in body]
+    cells = {field: [rows.cell(row, field) for row in body] for field in headers}
+    footers = {field: rows.total_cell(total, field) for field in headers}
 
+    wanted = [field for field in (_WANTED_OF_MODULES if by == "module" else _WANTED) if field in headers]
+    if "useful_macs" in wanted:  # they are read against all
+        wanted.remove("macs")
+        wanted.insert(wanted.index("useful_macs") + 1, "macs")
+    lone = {"time_share": ["time %"]} if "time_share" in headers and by != "module" else {}
+    room = width - _EDGES - max(map(cell_len, (by, "total", *labels)))
+    shown: set[str] = set()
+    for field in wanted:
+        needed = _GAP + max(map(cell_len, (*lone.get(field, headers[field]), *cells[field], footers[field])))
+        # One figure has to be there, however narrow.
+        if not shown or (needed <= room and _BESIDE.get(field, field) in {field, *shown}):
+            shown.add(field)
+            room -= needed
+    if "time_ms" not in shown:
+        headers |= lone
 
-def _table(breakdown: Breakdown, by: str, console: Console) -> Table:
-    """The table with as many columns as the console has room for."""
-    fields = _fields(breakdown, by)
-    body = rows.table(breakdown, by)
-    table = _built(breakdown, by, fields, body)
-    for field in _DISPENSABLE:
-        if console.measure(table, options=console.options.update(width=10_000)).maximum <= console.width:
-            break
-        if field in fields:
-            fields.remove(field)
-            table = _built(breakdown, by, fields, body)
-    return table
-
-
-def _built(breakdown: Breakdown, by: str, fields: Sequence[str], body: Sequence[Row]) -> Table:
-    total = rows.total(breakdown)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_footer=True, header_style="bold")
     table.add_column(by, footer="total", overflow="fold")
-    for name, field in _COLUMNS:
-        if field in fields:
-            numeric = field != "component"
-            table.add_column(
-                name,
-                footer=cell(total, field) if numeric else "",
-                justify="right" if numeric else "left",
-                no_wrap=True,
-                footer_style="bold",
-            )
-    for row in body:
-        label = _in_tree(row.label) if by == "module" else row.label
-        table.add_row(Text(formatting.plain(label)), *(cell(row, field) for _, field in _COLUMNS if field in fields))
+    columns = [field for field in headers if field in shown]
+    for field in columns:
+        justify: Literal["left", "right"] = "left" if field in rows.TEXTS else "right"
+        header, footer = "\n".join(headers[field]), footers[field]
+        table.add_column(header, footer=footer, justify=justify, no_wrap=True, footer_style="bold")
+    for i, label in enumerate(labels):
+        table.add_row(Text(label), *(Text(cells[field][i]) for field in columns))
     return table
 
 
-def _in_tree(path: str) -> str:
+_EDGES = 2
+_GAP = 2
+"""Characters that the table puts beside all its columns, and between two of them."""
+
+
+def _in_tree(label: str) -> str:
     """A module's name, indented by its depth."""
-    return path if path.startswith("(") else f"{' ' * (1 + path.count('.'))}{path.rpartition('.')[2]}"
-
-
-def cell(row: Row, field: str) -> str:
-    """A row's field as text; a dash for what is not known."""
-    if field == "plus_minus":
-        known = row.time_ms is not None and row.time_ms.high > row.time_ms.low
-        return formatting.plus_minus(row.time_ms) if known and row.time_ms is not None else "–"
-    value = getattr(row, field)
-    if value is None:
-        return "–"
-    if field == "component":
-        return str(value)
-    if field == "time_ms":
-        return formatting.milliseconds(value)
-    if field == "time_share":
-        return formatting.percent(value.value)
-    if field.endswith("_share"):
-        return formatting.percent(value)
-    return formatting.size(value) if field == "bytes" else formatting.count(value)
+    depth, name = rows.in_tree(label)
+    return " " * depth + name
 
 
 def render_claims(verdicts: Sequence[Verdict], width: int = 100, color: bool = False) -> str:

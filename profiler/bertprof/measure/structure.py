@@ -1,0 +1,414 @@
+"""Finding the components of a model that no table knows, by what it computes.
+
+One forward is followed operator by operator, and the flow of data between them tells what each is for. Three kinds of
+operator are the *nodes* of that flow: products with a parameter (linears, 1-wide convolutions), products of two
+activations (QKᵀ, ·V, or fused attention: the *core*), and lookups in a table. Everything else passes on what came
+before. Then:
+
+- a linear whose result reaches a core, with no other linear between, is attention-linear-in;
+- a linear that is fed by a core and nothing else is attention-linear-out;
+- linears with an activation function between them are ffn, unless they stand outside of the encoder units;
+- a linear inside a unit that is none of these only changes the width: bottleneck;
+- a linear before the first unit is embedding, one after the last is head;
+- a lookup is embedding, or softmax-attention if it reaches a core directly (a table of relative positions).
+
+An encoder unit is the innermost call that holds a core and an ffn. What is left between nodes (softmax, masks, GELU,
+residual sums) goes by the nodes on both sides. From the operators' components come the regions: of a module, and, where
+one module does several things one after the other, of what follows each of its children (`Region.after`) or stands in
+its methods. Where one stretch of code multiplies with weights of several components, they can be told apart in counts
+but not in time (`Region.split`).
+"""
+
+import itertools
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from types import FrameType
+
+from torch import nn
+
+from bertprof.attribution import Region, component_of_parameter
+from bertprof.components import Component
+from bertprof.measure.dispatch import Operation, follow
+from bertprof.measure.inputs import Inputs
+from bertprof.measure.operators import FUSED_ATTENTION
+
+_NORM = re.compile(r"(Layer|RMS|Rms|No|Group|Batch)Norm(\d?d)?$")
+_NORM_OPERATORS = frozenset(("native_layer_norm", "layer_norm", "rms_norm", "_fused_rms_norm", "native_group_norm"))
+_NONLINEAR = frozenset(
+    (
+        *("gelu", "relu", "silu", "tanh", "sigmoid", "erf", "elu", "leaky_relu", "hardtanh", "hardswish", "softplus"),
+        *("mish", "clamp_min", "celu", "prelu", "_prelu_kernel", "hardsigmoid"),
+    )
+)
+_RECURRENT = frozenset(("lstm", "gru", "rnn_tanh", "rnn_relu", "_thnn_fused_lstm_cell", "mkldnn_rnn_layer"))
+
+Source = tuple[int, bool]
+"""A node that data comes from, and whether it passed an activation function on the way."""
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module is a normalisation, by its class or its class's name."""
+    return isinstance(module, nn.LayerNorm | nn.RMSNorm) or bool(_NORM.search(type(module).__name__))
+
+
+@dataclass
+class _Call:
+    """A call of a module or method; `last` is the child that returned last, as a path seen from the module."""
+
+    path: str
+    around: int | None
+    last: str | None = None
+
+
+@dataclass
+class _Event:
+    """An operator that ran: where, behind which child, on what."""
+
+    operation: Operation
+    call: int
+    behind: str | None
+    kind: str | None = None  # of a node: linear, core, lookup, convolution or recurrent
+    sources: frozenset[Source] = frozenset()
+    reaches: set[int] = field(default_factory=set)  # nodes that its result feeds, with no node between
+    component: Component | None = None
+
+
+class _Recorder:
+    """Keeps calls and operators in order. Tensors are kept too, so that none takes the identity of another."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._modules = dict(model.named_modules())
+        self._stack: list[int] = []
+        self.calls: list[_Call] = []
+        self.events: list[_Event] = []
+        self.methods: set[str] = set()
+
+    def enter(self, path: str) -> None:
+        self.calls.append(_Call(path, self._stack[-1] if self._stack else None))
+        self._stack.append(len(self.calls) - 1)
+
+    def leave(self, path: str) -> None:
+        call = self._stack.pop()
+        assert self.calls[call].path == path
+        if self._stack:
+            around = self.calls[self._stack[-1]]
+            module = _module_of(around.path)
+            around.last = path.removeprefix(f"{module}.") if module else path
+
+    def operate(self, operation: Operation) -> None:
+        if not self._stack:
+            return
+        call = self.calls[self._stack[-1]]
+        self.events.append(_Event(operation, self._stack[-1], call.last))
+        if (operation.macs or operation.name == "embedding") and not call.path.endswith("()"):
+            method = _method_of(self._modules[call.path], sys._getframe(1))
+            if method is not None:
+                self.methods.add(f"{call.path}.{method}()" if call.path else f"{method}()")
+
+
+def _module_of(path: str) -> str:
+    return path.rpartition(".")[0] if path.endswith("()") else path
+
+
+def _method_of(module: nn.Module, frame: FrameType | None) -> str | None:
+    """The method of the module, called by its forward, in which an operator was called; None in the forward itself."""
+    method = None
+    while frame is not None:
+        if frame.f_locals.get("self") is module:
+            name = frame.f_code.co_name
+            if name == "forward":
+                return method
+            function = next((vars(c)[name] for c in type(module).__mro__ if name in vars(c)), None)
+            method = name if callable(function) and not isinstance(function, staticmethod) else method
+            if name in ("_call_impl", "_wrapped_call_impl", "_slow_forward", "__call__"):
+                return None
+        frame = frame.f_back
+    return None
+
+
+def regions_of(model: nn.Module, inputs: Inputs) -> dict[str, Region]:
+    """The regions of any model.
+
+    Args:
+        model: in eval mode, on any device; one on the meta device is followed on fake tensors.
+        inputs: of its forward, on its device.
+
+    Returns:
+        module path → region.
+
+    Raises:
+        Exception: whatever the forward raises.
+    """
+    first = _Recorder(model)
+    follow(model, inputs, first)
+    recorder = first
+    if first.methods:
+        recorder = _Recorder(model)
+        follow(model, inputs, recorder, sorted(first.methods))
+    events, calls = recorder.events, recorder.calls
+    _flow(events)
+    _sort_linears(events)
+    units = _units(events, calls)
+    _place(events, calls, units, model)
+    regions = _regions(events, calls, model)
+    for path, joins in units.paths.items():
+        region = regions.get(path, Region())
+        regions[path] = Region(region.component, not joins, region.after, region.parameters, region.split, joins)
+    return regions
+
+
+# The flow of data -----------------------------------------------------------------------------------------------------
+
+
+def _kind(operation: Operation) -> str | None:
+    if operation.name in _RECURRENT:
+        return "recurrent"
+    if operation.name == "embedding":
+        return "lookup"
+    if not operation.macs:
+        return None
+    if operation.name in FUSED_ATTENTION or not operation.parameters:
+        return "core"
+    if operation.name in ("convolution", "_convolution"):
+        weight = operation.inputs[1]
+        return "linear" if all(size == 1 for size in weight.shape[2:]) else "convolution"
+    return "linear"
+
+
+def _flow(events: list[_Event]) -> None:
+    """Which nodes feed which, forwards and backwards."""
+    state: dict[int, frozenset[Source]] = {}
+    nothing: frozenset[Source] = frozenset()
+    for number, event in enumerate(events):
+        operation = event.operation
+        event.kind = _kind(operation)
+        event.sources = nothing.union(*(state.get(id(t), nothing) for t in operation.inputs))
+        passed = event.sources
+        if event.kind is not None:
+            passed = frozenset({(number, False)})
+        elif operation.name in _NONLINEAR or (operation.name == "mul" and any(active for _, active in passed)):
+            passed = frozenset((node, True) for node, _ in passed)
+        for tensor in operation.outputs:
+            state[id(tensor)] = passed
+    reached: dict[int, set[int]] = defaultdict(set)
+    for number, event in reversed(list(enumerate(events))):
+        event.reaches = set().union(*(reached[id(t)] for t in event.operation.outputs))
+        onward = {number} if event.kind is not None else event.reaches
+        for tensor in event.operation.inputs:
+            reached[id(tensor)] |= onward
+
+
+def _sort_linears(events: list[_Event]) -> None:
+    """The components that the flow alone tells: those of attention, and what is a candidate for ffn."""
+    cores = {n for n, event in enumerate(events) if event.kind == "core"}
+    linears = {n for n, event in enumerate(events) if event.kind == "linear"}
+    for event in events:
+        sources = {node for node, _ in event.sources}
+        if event.kind == "core":
+            event.component = Component.SOFTMAX_ATTENTION
+        elif event.kind == "lookup":
+            direct = bool(event.reaches) and event.reaches <= cores
+            event.component = Component.SOFTMAX_ATTENTION if direct else Component.EMBEDDING
+        elif event.kind == "recurrent":
+            event.component = Component.RECURRENT
+        elif event.kind == "linear" and event.reaches & cores:
+            between = bool(sources) and sources <= cores
+            event.component = Component.SOFTMAX_ATTENTION if between else Component.ATTENTION_LINEAR_IN
+        elif event.kind == "linear" and sources and sources <= cores:
+            event.component = Component.ATTENTION_LINEAR_OUT
+    for event in events:
+        if event.kind == "linear" and event.component is None:
+            for node, active in event.sources:
+                if active and node in linears and events[node].component in (None, Component.FFN):
+                    events[node].component = event.component = Component.FFN
+
+
+# Units ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Units:
+    """Which calls are units, and the first and last operator inside one.
+
+    `paths` maps the paths of units to whether they join the unit that came before: an FFN that stands beside its
+    attention and not in one module with it.
+    """
+
+    calls: set[int]
+    paths: dict[str, bool]
+    first: int
+    last: int
+
+
+def _units(events: list[_Event], calls: list[_Call]) -> _Units:
+    holds: dict[int, set[str]] = defaultdict(set)
+    cores: Counter[int] = Counter()
+    for event in events:
+        what = {Component.SOFTMAX_ATTENTION: "core", Component.FFN: "ffn"}.get(event.component or Component.OTHER)
+        what = "lookup" if event.kind == "lookup" and event.component is Component.EMBEDDING else what
+        # A chain of products that feed each other (QKᵀ, then ·V) is one core.
+        starts = event.kind == "core" and not any(events[n].kind == "core" for n, _ in event.sources)
+        for call in _around(event.call, calls):
+            if what is not None:
+                holds[call].add(what)
+            cores[call] += starts
+    found: dict[int, bool] = {}
+    for event in events:
+        if event.kind != "core":
+            continue
+        chain = [c for c in _around(event.call, calls) if not calls[c].path.endswith("()")]
+        both = next((c for c in chain if "ffn" in holds[c]), None)
+        if both is not None and "lookup" not in holds[both] and not _repeats(both, calls, cores, holds):
+            found[both] = False
+        elif both is not None:
+            inside = [c for c in chain if "ffn" not in holds[c] and calls[c].path]
+            if inside:
+                found[inside[-1]] = False
+                beside = (c for c, call in enumerate(calls) if call.around == both and c > inside[-1])
+                joined = next((c for c in beside if holds[c] & {"ffn", "core"}), None)
+                if joined is not None and "core" not in holds[joined]:
+                    found[joined] = True
+        elif any(calls[c].path for c in chain):
+            found[next(c for c in reversed(chain) if calls[c].path and cores[c] == 1)] = False
+    inside_units = [n for n, e in enumerate(events) if any(c in found for c in _around(e.call, calls))]
+    return _Units(
+        set(found),
+        {calls[call].path: joins for call, joins in found.items()},
+        min(inside_units, default=len(events)),
+        max(inside_units, default=len(events)),
+    )
+
+
+def _around(call: int | None, calls: list[_Call]) -> Iterable[int]:
+    """A call and those around it, innermost first."""
+    while call is not None:
+        yield call
+        call = calls[call].around
+
+
+def _repeats(both: int, calls: list[_Call], cores: Counter[int], holds: dict[int, set[str]]) -> bool:
+    """Whether a call holds several units beside each other: more than one attention, each followed by an ffn."""
+    if cores[both] < 2:
+        return False
+    order = [holds[c] & {"core", "ffn"} for c, call in enumerate(calls) if call.around == both]
+    order = [kinds for kinds in order if kinds]
+    turns = sum(before == {"ffn"} and after == {"core"} for before, after in itertools.pairwise(order))
+    return turns > 0 or calls[both].path == ""
+
+
+# Components -----------------------------------------------------------------------------------------------------------
+
+
+def _place(events: list[_Event], calls: list[_Call], units: _Units, model: nn.Module) -> None:
+    """The component of every operator that has one."""
+    norms = {path for path, module in model.named_modules() if is_norm(module)}
+    for number, event in enumerate(events):
+        inside = any(call in units.calls for call in _around(event.call, calls))
+        place = None if inside else _outside(number, event, units)
+        if event.kind in ("linear", "convolution") and event.component in (None, Component.FFN):
+            event.component = place or event.component or _of_linear(event)
+        if calls[event.call].path in norms or event.operation.name in _NORM_OPERATORS:
+            event.component = Component.ADD_NORM
+    for number, event in enumerate(events):
+        if event.component is None:
+            inside = any(call in units.calls for call in _around(event.call, calls))
+            event.component = _between(event, events) or (None if inside else _outside(number, event, units))
+
+
+def _of_linear(event: _Event) -> Component:
+    return Component.CONVOLUTION if event.kind == "convolution" else Component.BOTTLENECK
+
+
+def _outside(number: int, event: _Event, units: _Units) -> Component | None:
+    """Of what computes outside of the units: before the first or after the last."""
+    if not units.calls or not (event.sources or event.kind):
+        return None
+    if number < units.first:
+        return Component.EMBEDDING
+    return Component.HEAD if number > units.last else None
+
+
+def _between(event: _Event, events: list[_Event]) -> Component | None:
+    """Of what is no node, by the nodes before and behind it."""
+    if event.operation.name == "add" and event.operation.parameters and len(event.sources) == 1:
+        ((node, _),) = event.sources
+        if events[node].kind == "linear" and events[node].call == event.call:
+            return events[node].component  # its bias
+    sources = {events[node].component for node, _ in event.sources}
+    reached = {events[node].component for node in event.reaches}
+    core, ffn = {Component.SOFTMAX_ATTENTION}, {Component.FFN}
+    if (reached and reached <= core) or (sources and sources <= core):
+        return Component.SOFTMAX_ATTENTION
+    activations = [t for t in event.operation.inputs if t.ndim > 1 and not event.operation.parameters]
+    summed = event.operation.name in ("add", "sub") and len(activations) == 2
+    if summed and activations[0].shape == activations[1].shape and sources - {Component.EMBEDDING}:
+        return Component.ADD_NORM
+    if event.operation.name in _NONLINEAR and ffn & sources:
+        return Component.FFN
+    if sources and sources <= ffn and reached <= ffn:
+        return Component.FFN
+    return None
+
+
+# Regions --------------------------------------------------------------------------------------------------------------
+
+
+def _regions(events: list[_Event], calls: list[_Call], model: nn.Module) -> dict[str, Region]:
+    own: dict[str, dict[str | None, Counter[Component]]] = defaultdict(lambda: defaultdict(Counter))
+    weights: dict[str, Counter[Component]] = defaultdict(Counter)
+    products: dict[tuple[str, str | None], set[Component]] = defaultdict(set)
+    free: dict[str, Counter[Component]] = defaultdict(Counter)
+    for event in events:
+        path, operation = calls[event.call].path, event.operation
+        if event.component is None:
+            continue
+        # What does no arithmetic still says where it is, if nothing else does.
+        weight = 1 + 1000 * (operation.flops or 0)
+        own[path][event.behind][event.component] += weight
+        for name in operation.parameters:
+            weights[name][event.component] += weight
+        if operation.macs:
+            products[path, event.behind].add(event.component)
+        if not operation.parameters:
+            free[path][event.component] += weight
+    regions: dict[str, Region] = {}
+    for path, segments in own.items():
+        split = any(len(products[path, behind]) > 1 for behind in segments)
+        if split:
+            # Counts of weights go where the weights stand; the rest, and all of the time, where most of the rest is.
+            most = free[path] or sum(segments.values(), Counter())
+            regions[path] = Region(most.most_common(1)[0][0], split=True)
+            continue
+        found = {behind: counter.most_common(1)[0][0] for behind, counter in segments.items()}
+        start = found.get(None)
+        after = {behind: component for behind, component in found.items() if behind is not None}
+        if len(set(found.values())) == 1:
+            start, after = next(iter(found.values())), {}
+        regions[path] = Region(start, after=after)
+    _stand(regions, weights, model)
+    return regions
+
+
+def _stand(regions: dict[str, Region], weights: dict[str, Counter[Component]], model: nn.Module) -> None:
+    """Gives parameters to the component that uses them, where that is not their module's."""
+    called = set(regions)
+    own: dict[str, dict[str, Component]] = defaultdict(dict)
+    for name, _ in model.named_parameters():
+        if name in weights:
+            path, _, leaf = name.rpartition(".")
+            own[path][leaf] = weights[name].most_common(1)[0][0]
+    for path, components in own.items():
+        if path not in called and len(set(components.values())) == 1:
+            regions[path] = Region(next(iter(components.values())))  # used without being called
+            continue
+        region = regions.get(path, Region())
+        differing = {
+            leaf: component
+            for leaf, component in components.items()
+            if component_of_parameter(f"{path}.{leaf}" if path else leaf, regions) is not component
+        }
+        if differing:
+            regions[path] = Region(region.component, region.unit, region.after, differing, region.split)

@@ -1,0 +1,1 @@
+"""Weights as they are stored: checkpoints on disk, quantised and pruned ones, modules that others quantised."""
