@@ -326,6 +326,70 @@ def test_interrupted_whenever_it_ends_with_130_and_no_half_file(after_s: float, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_padding_and_wide_columns(run: Any, folder: Any):
+    path = folder()
+    usual = run("breakdown", path, "--no-time", "--seq-length", 20, "--padding", 0.3)
+    assert usual.exit_code == 0
+    assert "1 × 20 tokens, 30 % padded" in usual.stdout
+    assert "useful MACs" in usual.stdout
+    assert "FLOP/B" not in usual.stdout
+    wide = run("breakdown", path, "--no-time", "--seq-length", 20, "--wide")
+    assert all(name in wide.stdout for name in ("moved", "FLOP/B", "activations"))
+
+
+@pytest.mark.parametrize("value", ["1", "-0.1", "1.5", "nan"])
+def test_a_padding_that_is_none(value: str, run: Any, folder: Any):
+    failed(run("breakdown", folder(), "--no-time", f"--padding={value}"), "padding is")
+
+
+def test_the_projects_anatomy(run: Any, folder: Any, tmp_path: Path):
+    path = folder()
+    (tmp_path / "pyproject.toml").write_text("[tool.bertprof.anatomy]\n'pooler.*' = 'other'\n'nothing' = 'ffn'\n")
+    result = run("breakdown", path, "--no-time", "--seq-length", 8, "--json")
+    assert result.exit_code == 0, result.stderr
+    data = json.loads(result.stdout)
+    assert "head" not in {cost["component"] for cost in data["costs"]}
+    caveats = {caveat["code"]: caveat["text"] for caveat in data["caveats"]}
+    assert "'nothing' matches no module" in caveats["anatomy-unmatched"]
+    assert "pooler.dense" in caveats["unrecognised-modules"]
+    (tmp_path / "pyproject.toml").write_text("[tool.bertprof.anatomy]\n'[' = 'ffn'\n")
+    failed(run("breakdown", path, "--no-time", "--seq-length", 8), "'[' is no regular expression")
+
+
+def test_weights_of_a_known_name_are_not_read_on_paper(run: Any):
+    failed(run("breakdown", "bert-base-uncased", "--no-time", "--weights"), "exclude each other")
+
+
+@pytest.mark.slow
+def test_a_model_of_17_billion_parameters_on_paper(tmp_path: Path):
+    """No weights are built: its process stays under 1.5 GB, of which torch and transformers take a third."""
+    command = [*BERTPROF, "breakdown", "turing-nlg-17b", "--no-time", "--seq-length", "1024", "-o", "t.json"]
+    code = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, capture_output=True); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    peak_kib = int(done.stdout)  # in KiB on Linux, in bytes on macOS, where the bar is then looser
+    assert peak_kib < 1.5e9 / 1024 or sys.platform == "darwin"
+    found = bertprof.load(tmp_path / "t.json")
+    layers, hidden, tokens = 78, 4256, 1024
+    assert found.total("parameters") == 17_176_845_728
+    assert found.total("macs") == layers * (12 * tokens * hidden**2 + 2 * tokens**2 * hidden)
+
+
+def test_a_model_that_does_not_fit_is_refused_before_it_is_built(run: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bertprof.measure.host.available_bytes", lambda: 10**9)
+    failed(run("breakdown", "turing-nlg-17b", "--min-time", "0s"), "needs 68.71 GB", "1.000 GB are free", "--no-time")
+
+
+def test_a_batch_that_does_not_fit_is_refused_before_it_runs(run: Any, folder: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bertprof.measure.host.available_bytes", lambda: 2_000_000)
+    result = run("breakdown", folder(), "--batch-size", 300, "--seq-length", 40, "--min-time", "0s")
+    # GELU reads and writes 300 · 40 · 64 numbers of four bytes, and so much is queries, keys, values and result.
+    failed(result, "alone reads and writes 6.144 MB", "2.000 MB are free", "reduce batch size")
+
+
 HEAVY = ("torch", "transformers", "fvcore", "pandas", "matplotlib", "scipy", "numpy")
 
 
