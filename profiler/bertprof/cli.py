@@ -123,7 +123,8 @@ By = Annotated[
     typer.Option(help="The view of the table; `module` shows the module tree."),
 ]
 Wide = Annotated[
-    bool, typer.Option("--wide", help="More columns: bytes moved, arithmetic intensity, activations, non-zeros.")
+    bool,
+    typer.Option("--wide", help="More columns (not by module): bytes moved, FLOPs a byte, activations, non-zeros."),
 ]
 Output = Annotated[
     list[Path] | None,

@@ -112,10 +112,16 @@ def breakdown(
     )
     options = profiler.Options(time=time, min_time_s=min_time_s, threads=threads, label=label, progress=progress)
     if found is None:
-        if padding or task or overrides or weights is not None or attention != "sdpa":
-            raise UsageError(
-                f"{model} is your own code: padding, task, attention, weights and overrides are its to set"
-            )
+        given = {
+            "--padding": bool(padding),
+            "--task": task is not None,
+            "--set": bool(overrides),
+            "--weights or --no-weights": weights is not None,
+            "--attention": attention != "sdpa",
+        }
+        if any(given.values()):
+            named = ", ".join(option for option, is_given in given.items() if is_given)
+            raise UsageError(f"{named}: {model} is your own code, in which that is to be set")
         from bertprof.measure import live
 
         return profiler.measure([live.from_reference(str(model), inputs, request)], options)[0]

@@ -45,5 +45,8 @@ def _table(start: Path) -> tuple[Path | None, dict[str, Any]]:
         table = tools.get("bertprof", {}) if isinstance(tools, dict) else {}
         if not isinstance(table, dict):
             raise UsageError(f"{path}: [tool.bertprof] must be a table")
+        unknown = set(table) - {"anatomy"}
+        if unknown:
+            raise UsageError(f"{path}: [tool.bertprof] has no {', '.join(sorted(unknown))}; it has: anatomy")
         return path, table
     return None, {}

@@ -163,6 +163,55 @@ def test_a_mask_of_ones_made_in_the_forward_hides_nothing_and_one_of_unknown_val
         listed(on_meta(lambda: Asking(False)), meta(2, 4))
 
 
+def test_values_that_are_known_follow_what_is_written_into_them():
+    class Asking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(4))
+
+        def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+            mask = torch.ones(2, 4, dtype=torch.bool)
+            view = mask.t()
+            mask[:, 3:] = False
+            assert not view.all()
+            if (torch.arange(4) < lengths[:, None]).any():
+                x = x * self.weight
+            mask[:, :] = x > 0
+            return x + 1 if view.all() else x
+
+    lengths = torch.tensor([2, 3])
+    with pytest.raises(Exception, match="_local_scalar_dense"):
+        listed(on_meta(Asking), meta(2, 4), lengths)
+    assert lengths.tolist() == [2, 3]
+
+
+def test_what_is_written_over_is_not_read():
+    class Copying(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            y[:, :2] = x
+            return y
+
+    (copy,) = (o for o in listed(Copying(), meta(5, 2), meta(5, 4)).operations if o.name == "copy")
+    assert copy.moved_bytes == 2 * 4 * 5 * 2
+
+
+def test_a_parameter_that_is_none_of_the_models_is_no_constant():
+    with torch.random.fork_rng():
+        linear = nn.Linear(4, 4)
+
+    class Holding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.own = nn.Parameter(torch.zeros(4))
+            self.function = lambda x: linear(x)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.function(x) * self.own
+
+    with pytest.raises(RuntimeError, match="none of the model's"):
+        listed(on_meta(Holding), meta(2, 4))
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_model_is_left_as_it_was(fails: bool):
     model = tiny_twin("deberta")

@@ -145,3 +145,98 @@ def test_a_forward_that_fails_is_one_line():
     with pytest.raises(bertprof.BertprofError, match="the forward of TransformerEncoder fails") as caught:
         bertprof.profile(encoder(1), torch.zeros(1, 4, 31), time=False)
     assert "\n" not in str(caught.value)
+
+
+# What a forward, or a library, leaves behind --------------------------------------------------------------------------
+
+
+class Lazy(nn.Module):
+    """Makes a table at its first call, keeps a count, draws numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.table: Tensor | None = None
+        self.calls = nn.Buffer(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.table is None:
+            self.table = torch.rand(4)
+        self.calls += 1
+        return self.linear(x) * self.table
+
+
+def test_what_a_forward_leaves_in_the_model_is_taken_back():
+    with torch.random.fork_rng():
+        model = Lazy()
+    bertprof.profile(model, torch.zeros(2, 4), min_time_s=0)
+    assert model.table is None
+    assert model.calls.item() == 0
+    with torch.random.fork_rng():
+        model(torch.zeros(2, 4)).sum().backward()  # nothing of inference mode is left in it
+
+
+def test_a_layer_that_merges_its_weights_in_eval_mode_is_unmerged():
+    class Merging(nn.Linear):
+        merged = False
+
+        def train(self, mode: bool = True) -> "Merging":
+            super().train(mode)
+            if self.merged == mode:
+                self.weight.data += -1.0 if mode else 1.0
+                self.merged = not mode
+            return self
+
+    with torch.random.fork_rng():
+        model = nn.Sequential(Merging(4, 4)).train()
+    before = model[0].weight.detach().clone()
+    bertprof.profile(model, torch.zeros(2, 4), min_time_s=0)
+    assert model[0].training
+    assert not model[0].merged
+    assert torch.allclose(model[0].weight, before)
+
+
+def test_a_compiled_model_stays_compiled():
+    graphs: list[int] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(1)
+        return graph.forward
+
+    plain = encoder(1)
+    model = torch.compile(plain, backend=backend)
+    x = torch.zeros(1, 4, 32)
+    with torch.no_grad():
+        model(x)
+    made = len(graphs)
+    assert made > 0
+    found = bertprof.profile(model, x, min_time_s=0)
+    assert "compiled" in codes(found)
+    torch.compiler.reset()
+    with torch.no_grad():
+        model(x)
+    assert len(graphs) == 2 * made
+
+
+def test_a_hook_that_does_work_is_counted():
+    model = tiny("bert")
+    with torch.random.fork_rng():
+        extra = nn.Linear(32, 32)
+    ids = torch.ones(1, 8, dtype=torch.long)
+    before = bertprof.profile(model, ids, time=False).total("macs")
+    model.encoder.layer[0].register_forward_hook(lambda module, args, output: extra(output))
+    assert bertprof.profile(model, ids, time=False).total("macs") == before + 8 * 32 * 32
+
+
+def test_a_scripted_and_a_parametrised_linear():
+    with torch.random.fork_rng():
+        model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)).eval()
+        model[0] = nn.utils.parametrizations.weight_norm(model[0])
+    found = bertprof.profile(model, torch.zeros(2, 8), time=False)
+    assert found.total("parameters") == sum(p.numel() for p in model.parameters())
+    assert "quantised" not in codes(found)
+
+
+def test_an_id_beyond_the_vocabulary_is_one_line():
+    with pytest.raises(bertprof.BertprofError, match="the forward of BertModel fails: IndexError"):
+        bertprof.profile(tiny("bert"), torch.full((1, 8), 1000), min_time_s=0)

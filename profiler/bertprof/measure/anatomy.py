@@ -25,15 +25,23 @@ from bertprof.measure.inputs import Inputs
 
 Table = Mapping[str, Region]
 
+
+def _bert_attention(name: str) -> Table:
+    return {
+        f"encoder.layer.*.{name}.self": Region(Component.SOFTMAX_ATTENTION),
+        f"encoder.layer.*.{name}.self.{{query,key,value}}": Region(Component.ATTENTION_LINEAR_IN),
+        # The residual sum is computed in the module that also holds the linear.
+        f"encoder.layer.*.{name}.output": Region(Component.ADD_NORM),
+        f"encoder.layer.*.{name}.output.dense": Region(Component.ATTENTION_LINEAR_OUT),
+    }
+
+
 _BERT: Table = {
     "": Region(Component.OTHER),
     "embeddings": Region(Component.EMBEDDING),
     "encoder.layer.*": Region(Component.OTHER, unit=True),
-    "encoder.layer.*.attention.self": Region(Component.SOFTMAX_ATTENTION),
-    "encoder.layer.*.attention.self.{query,key,value}": Region(Component.ATTENTION_LINEAR_IN),
-    # The residual sum is computed in the module that also holds the linear.
-    "encoder.layer.*.attention.output": Region(Component.ADD_NORM),
-    "encoder.layer.*.attention.output.dense": Region(Component.ATTENTION_LINEAR_OUT),
+    **_bert_attention("attention"),
+    **_bert_attention("crossattention"),
     "encoder.layer.*.intermediate": Region(Component.FFN),
     "encoder.layer.*.output": Region(Component.ADD_NORM),
     "encoder.layer.*.output.dense": Region(Component.FFN),
@@ -312,7 +320,7 @@ def _mapped(paths: list[str], regions: Mapping[str, Region], mapping: Mapping[st
             if name == "unit":
                 found[path] = replace(before, unit=True)
             else:
-                found[path] = Region(Component(name), unit=before.unit)
+                found[path] = Region(Component(name), unit=before.unit, joins=before.joins)
     return found
 
 

@@ -7,15 +7,18 @@ The run is under inference mode, in which composite operators arrive whole: fuse
 definition and not by whichever decomposition this device would run. The rest is decomposed here.
 """
 
+import itertools
+import logging
+import math
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -25,10 +28,12 @@ from bertprof.measure.operators import (
     NOT_READ,
     NOTHING_MOVED,
     READ_IN_PART,
+    RECURRENT,
     Operand,
     attention_macs,
     extra_flops,
     plain_name,
+    recurrent_counts,
 )
 from bertprof.measure.wrapping import target, wrap
 
@@ -43,9 +48,9 @@ class Operation(NamedTuple):
         flops: 2 · macs and other floating-point arithmetic; None where the operator has no rule.
         moved_bytes: inputs and outputs, each once; 0 for a view.
         written_bytes: results that are new, neither a view nor written in place.
-        parameters: the names of the parameters that it uses, also through views of them.
+        named: for each input the names of the parameters that it is, or was made of without a product.
+        constant: it is computed from parameters alone.
         inputs, outputs: its tensors.
-        view: the result shares its input's storage.
     """
 
     operator: str
@@ -54,10 +59,15 @@ class Operation(NamedTuple):
     flops: int | None
     moved_bytes: int
     written_bytes: int
-    parameters: tuple[str, ...]
+    named: tuple[tuple[str, ...], ...]
+    constant: bool
     inputs: tuple[torch.Tensor, ...]
     outputs: tuple[torch.Tensor, ...]
-    view: bool
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of all parameters that it uses."""
+        return tuple(name for names in self.named for name in names)
 
 
 class Follower(Protocol):
@@ -78,7 +88,8 @@ def follow(model: nn.Module, inputs: Inputs, follower: Follower, methods: Iterab
 
     Args:
         model: in eval mode, on any device; one on the meta device is run on fake tensors. Left as it was.
-        inputs: of its forward, on its device.
+        inputs: of its forward, on its device; for a model on the meta device some may be on the CPU, whose values the
+            forward may then ask for.
         follower: is told.
         methods: the paths of bound methods whose calls are told too, `encoder.compute_position_bias()`.
 
@@ -94,13 +105,18 @@ def follow(model: nn.Module, inputs: Inputs, follower: Follower, methods: Iterab
         stack.enter_context(deciding_as_it_runs())
         stack.enter_context(fast_path(False))
         stack.enter_context(torch.inference_mode())
-        if any(p.device.type == "meta" for p in model.parameters()):
+        stack.enter_context(uncompiled())
+        stack.enter_context(_silent())
+        values: dict[int, torch.Tensor] = {}
+        on_meta = any(p.device.type == "meta" for p in model.parameters())
+        if on_meta:
             mode = stack.enter_context(faked(model))
-            inputs = inputs.mapped(lambda tensor: _fake(mode, tensor))
+            inputs = inputs.mapped(lambda tensor: _known(mode, tensor, values))
             stack.enter_context(mode)
         else:
             inputs = inputs.fresh()
-        stack.enter_context(_Tape(follower, {id(p): name for name, p in model.named_parameters()}))
+        names = {id(p): name for name, p in model.named_parameters()}
+        stack.enter_context(_Tape(follower, names, {id(b) for b in model.buffers()}, values, on_meta))
         model(*inputs.args, **inputs.kwargs)
 
 
@@ -131,9 +147,15 @@ def faked(model: nn.Module) -> Iterator[FakeTensorMode]:
             holder[name] = tensor
 
 
+def _known(mode: FakeTensorMode, tensor: torch.Tensor, values: dict[int, torch.Tensor]) -> torch.Tensor:
+    """A fake tensor for an input, whose values are known if it has some."""
+    fake = _fake(mode, tensor)
+    if tensor.device.type == "cpu":
+        values[id(fake)] = tensor.clone()  # a forward may write into it
+    return fake
+
+
 def _fake(mode: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:
-    if tensor.device.type != "meta":
-        return tensor
     # Of its own: a fake tensor marks the storage that it is made of.
     own = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
     fake = FakeTensor(mode, own, torch.device("cpu"))
@@ -149,6 +171,26 @@ def fast_path(on: bool) -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """While open, torch does not log the traceback of an operator that does not run without storage."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    level = logger.level
+    try:
+        logger.setLevel(logging.CRITICAL + 1)
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def uncompiled() -> AbstractContextManager[Any]:
+    """While open, what torch.compile made runs as it was written; compiled code has no modules to tell apart.
+
+    Without it the compiler would meet our modes and wrappers and give up on the user's code for good.
+    """
+    return torch.compiler.set_stance("force_eager")  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -170,14 +212,28 @@ def deciding_as_it_runs() -> Iterator[None]:
 
 
 class _Tape(TorchDispatchMode):
-    """Tells the follower of each dispatched operator."""
+    """Tells the follower of each dispatched operator.
 
-    def __init__(self, follower: Follower, parameters: dict[int, str]) -> None:
+    Beside the forward it keeps two things. What is computed from parameters alone, so that a product knows its weight
+    also where that was cut, joined or scaled first. And, in a run on fake tensors, the values of what is computed from
+    constants and known inputs alone, so that a forward may ask whether a mask hides anything.
+    """
+
+    def __init__(
+        self,
+        follower: Follower,
+        parameters: dict[int, str],
+        buffers: set[int],
+        values: dict[int, torch.Tensor],
+        faked: bool,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._follower = follower
-        self._names = parameters
+        self._names: dict[int, tuple[str, ...]] = {key: (name,) for key, name in parameters.items()}
+        self._constant = {*parameters, *buffers}
+        self._values = values
+        self._faked = faked
         self._kept: list[torch.Tensor] = []  # so that no other tensor gets the identity of one that is known
-        self._uniform: dict[int, bool | int | float] = {}  # tensors all of whose entries are known to be one value
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -186,84 +242,110 @@ class _Tape(TorchDispatchMode):
         name = plain_name(operator)
         if name == "dropout" and not args[2]:
             return args[0]  # as it runs; torch's own decomposition would copy
-        if func.namespace == "aten" and packet not in flop_registry and name not in FUSED_ATTENTION:
+        if self._faked and any(isinstance(t, nn.Parameter) and id(t) not in self._names for t in _tensors(args)):
+            # Of a function that the model holds (a lambda) and that no copy could take along.
+            raise RuntimeError("a parameter is used that is none of the model's")
+        if func.namespace == "aten" and packet not in flop_registry and name not in _WHOLE:
             with self:
                 decomposed = func.decompose(*args, **kwargs)
             if decomposed is not NotImplemented:
                 return decomposed
-        if name == "_local_scalar_dense" and id(args[0]) in self._uniform:
-            return self._uniform[id(args[0])]  # a mask of ones made in the forward, asked whether it hides anything
+        if name == "_local_scalar_dense" and id(args[0]) in self._values:
+            with unset_fake_temporarily():
+                return self._values[id(args[0])].item()
         result = func(*args, **kwargs)
         if func.namespace == "prim":  # asks for a device, computes nothing
             return result
-        self._know(name, args, kwargs, result)
         ins = tuple(_tensors((*args, *kwargs.values())))
         outs = tuple(_tensors((result,)))
+        self._evaluate(func, args, kwargs, ins, outs)
         returns = [r.alias_info for r in func._schema.returns]
         view = bool(returns) and all(alias is not None and not alias.is_write for alias in returns)
         view = view or name == "_unsafe_view"
-        parameters = tuple(self._names[id(t)] for t in ins if id(t) in self._names)
-        if (view or name in _COPIES) and parameters:
-            for out in outs:
-                self._names[id(out)] = parameters[0]
-                self._kept.append(out)
         operands, results = [_operand(a) for a in args], [_operand(r) for r in outs]
         extra = extra_flops(name, operands, results)
         if name in FUSED_ATTENTION:
             macs = attention_macs(operands)
+        elif func.namespace == "quantized" and name.startswith("linear"):
+            macs = results[0].elements * (operands[0].shape or (0,))[-1]
         elif packet in flop_registry:
             macs = flop_registry[packet](*args, **kwargs, out_val=result) // 2
         else:
             macs = 0
+        flops = None if extra is None and macs == 0 else 2 * macs + (extra or 0)
+        if name in RECURRENT:
+            tokens = math.prod(args[0].shape[:-1])
+            macs, flops = recurrent_counts(name, tokens, [tuple(t.shape) for t in _tensors(args[2:])])
+        named = tuple(self._names.get(id(t), ()) for t in ins)
+        # What is looked up is no weight, also where the ids are a buffer: a table of positions.
+        constant = bool(ins) and name not in READ_IN_PART and all(id(t) in self._constant or not t.ndim for t in ins)
+        if constant:
+            self._kept += outs
+            self._constant |= {id(out) for out in outs}
+            # A product or a norm of parameters is no weight any more: a projected table of positions (DeBERTa).
+            if not macs and "norm" not in name:
+                self._names |= {id(out): tuple(dict.fromkeys(itertools.chain(*named))) for out in outs}
         in_place = any(alias is not None and alias.is_write for alias in returns)
         self._follower.operate(
             Operation(
                 operator,
                 name,
                 macs,
-                None if extra is None and macs == 0 else 2 * macs + (extra or 0),
+                flops,
                 0 if view else _moved(name, ins, outs),
                 0 if view or in_place or name in NOTHING_MOVED else sum(map(_stored_bytes, outs)),
-                parameters,
+                named,
+                constant,
                 ins,
                 outs,
-                view,
             )
         )
         return result
 
-    def _know(self, name: str, args: Any, kwargs: Any, result: Any) -> None:
-        """Follows tensors of one known value, which fake tensors themselves do not hold."""
-        if not isinstance(result, torch.Tensor):
+    def _evaluate(self, func: Any, args: Any, kwargs: Any, ins: Sequence[Any], outs: Sequence[Any]) -> None:
+        """Computes for real what depends on nothing but known values."""
+        if (
+            not (outs and all(isinstance(t, FakeTensor) for t in outs))
+            or torch.Tag.nondeterministic_seeded in func.tags
+        ):
             return
-        known = self._uniform.get(id(args[0])) if args else None
-        value: Any = None
-        if name in ("ones", "ones_like", "new_ones"):
-            value = 1
-        elif name in ("zeros", "zeros_like", "new_zeros"):
-            value = 0
-        elif name in ("full", "full_like"):
-            value = args[1]
-        elif known is not None and name in ("eq", "ne") and isinstance(args[1], bool | int | float):
-            value = (known == args[1]) == (name == "eq")
-        elif known is not None and name in _KEEPS_VALUE:
-            value = known
-        if isinstance(value, bool | int | float):
-            boolean, floating = result.dtype is torch.bool, result.is_floating_point()
-            self._uniform[id(result)] = bool(value) if boolean else float(value) if floating else int(value)
-            self._kept.append(result)
-        else:
-            self._uniform.pop(id(result), None)  # written in place
+        if any(id(t) not in self._values for t in ins) or any(out.numel() > MOST_VALUES for out in outs):
+            self._forget(outs)
+            return
+        try:
+            with unset_fake_temporarily():
+                result = func(*_with(args, self._values), **_with(kwargs, self._values))
+        except Exception:  # only what it costs is needed, and that is known
+            return
+        for out, value in zip(outs, _tensors((result,)), strict=True):
+            self._values[id(out)] = value
+            self._kept.append(out)
+
+    def _forget(self, outs: Sequence[torch.Tensor]) -> None:
+        """What was written in place with values that are not known is not known any more, in no view of it."""
+        places = {self._values[id(out)].untyped_storage()._cdata for out in outs if id(out) in self._values}
+        if places:
+            stale = [key for key, value in self._values.items() if value.untyped_storage()._cdata in places]
+            for key in stale:
+                del self._values[key]
 
 
-_COPIES = frozenset(("clone", "_to_copy", "contiguous"))
+MOST_VALUES = 1 << 20
+"""The most entries of a tensor whose values are followed."""
 
-_KEEPS_VALUE = frozenset(
-    (
-        *("all", "any", "max", "min", "amax", "amin", "view", "_unsafe_view", "expand", "slice", "select", "unsqueeze"),
-        *("squeeze", "permute", "transpose", "t", "clone", "_to_copy", "detach", "alias", "index", "repeat"),
-    )
-)
+_WHOLE = FUSED_ATTENTION | {"rms_norm", *RECURRENT}
+"""Composite operators that have a rule of their own."""
+
+
+def _with(value: Any, values: Mapping[int, torch.Tensor]) -> Any:
+    """An argument with its fake tensors replaced by their values."""
+    if isinstance(value, torch.Tensor):
+        return values[id(value)]
+    if isinstance(value, dict):
+        return {key: _with(item, values) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(_with(item, values) for item in value)
+    return value
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
@@ -287,6 +369,8 @@ def _moved(name: str, ins: tuple[torch.Tensor, ...], outs: tuple[torch.Tensor, .
     written = sum(map(_stored_bytes, outs))
     if name in NOT_READ:
         return written
+    if name == "copy":
+        ins = ins[1:]  # what is written over is not read
     unique = {_place(tensor): tensor for tensor in ins}.values()
     read = [_stored_bytes(tensor) for tensor in unique]
     if name in READ_IN_PART and read:
@@ -305,6 +389,8 @@ def _place(tensor: torch.Tensor) -> tuple[int, ...]:
 def _stored_bytes(tensor: torch.Tensor) -> int:
     """A tensor's bytes; of one that repeats itself (expanded), those that are there."""
     try:
-        return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
-    except (NotImplementedError, RuntimeError):  # a sparse or wrapped tensor shows no storage
-        return tensor.numel() * tensor.element_size()
+        sizes = zip(tensor.shape, tensor.stride(), strict=True)
+        there = math.prod(size for size, stride in sizes if stride) if tensor.numel() else 0
+    except (NotImplementedError, RuntimeError):  # a sparse or wrapped tensor shows no strides
+        there = tensor.numel()
+    return there * tensor.element_size()

@@ -19,6 +19,7 @@ do not, tracing has changed what the model computes; there, and where there is n
 3.14), the forward as it runs is what counts, and a caveat says so.
 """
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,6 +38,7 @@ from bertprof.measure.operators import (
     FUSED_ATTENTION,
     MATRIX_PRODUCTS,
     NO_ARITHMETIC,
+    RECURRENT,
     Operand,
     attention_macs,
     einsum_macs,
@@ -101,7 +103,7 @@ class Counts:
         return [
             Caveat(
                 code="uncounted-operator",
-                text=f"{operator} has no rule and is not counted in FLOPs; it occurred {number} times",
+                text=f"{operator} has no rule and is counted neither in MACs nor in FLOPs; it occurred {number} times",
                 value=float(number),
             )
             for operator, number in sorted(self.uncounted.items())
@@ -125,7 +127,7 @@ def count(twin: nn.Module, inputs: Inputs, regions: Mapping[str, Region]) -> Cou
 
     Args:
         twin: the float model on the meta device, in eval mode.
-        inputs: of its forward; its tensors on the meta device.
+        inputs: of its forward; its tensors on the meta device, or on the CPU where its values may be asked for.
         regions: module path → region.
 
     Raises:
@@ -133,17 +135,17 @@ def count(twin: nn.Module, inputs: Inputs, regions: Mapping[str, Region]) -> Cou
     """
     executed = count_by_dispatch(twin, inputs, regions)
     if any(region.split for region in regions.values()):
-        reason = "parameters of one module belong to several components, which a trace does not tell apart"
+        reason = "a trace does not tell apart the components of one function"
     else:
         try:
             counts = count_by_trace(twin, inputs, regions)
             counts.traffic, counts.largest = executed.traffic, executed.largest
             if counts.totals() == executed.totals():
                 return counts
-            reason = "the trace does other work than the forward itself"
+            reason = "its trace does other work than the forward itself"
         except CountingError as error:
-            reason = f"this forward cannot be traced: {error}"
-    text = f"{reason}; counted with torch's flop formulas as it runs"
+            reason = f"this forward cannot be traced ({error})"
+    text = f"counted once, operator by operator as torch dispatches them, and not checked against a trace: {reason}"
     executed.caveats.append(Caveat(code="counted-by-dispatch", text=text))
     return executed
 
@@ -162,7 +164,7 @@ def count_by_trace(twin: nn.Module, inputs: Inputs, regions: Mapping[str, Region
             stack.enter_context(torch.inference_mode())
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-            positional = _Positional(twin, inputs)
+            positional = _Positional(twin, inputs.mapped(lambda tensor: tensor.to("meta")))
             graph, _ = torch.jit._get_trace_graph(positional, positional.tensors)  # type: ignore
             return tape.counted(graph)
     except Exception as error:
@@ -245,6 +247,8 @@ class _GraphTape:
 
 def _arithmetic(name: str, node: Any) -> tuple[int, int] | None:
     """MACs and FLOPs of a traced node; None where it has no rule."""
+    if name in RECURRENT:
+        raise NotImplementedError(f"{name} shows no weights to a trace")
     inputs, outputs = list(node.inputs()), list(node.outputs())
     ins, outs = [_operand(v) for v in inputs], [_operand(v) for v in outputs]
     extra = extra_flops(name, ins, outs)
@@ -258,6 +262,8 @@ def _arithmetic(name: str, node: Any) -> tuple[int, int] | None:
     elif name == "einsum":
         factors = [_operand(v).shape or () for v in inputs[1].node().inputs()]
         macs = einsum_macs(inputs[0].toIValue(), factors)
+    elif name == "_convolution_mode":
+        macs = outs[0].elements * math.prod((ins[1].shape or (0,))[1:])
     elif name == "baddbmm":
         macs = ins[1].elements * (ins[2].shape or (0,))[-1]
     elif name in FUSED_ATTENTION:

@@ -43,22 +43,27 @@ def load_inputs(reference: str, model: nn.Module, device: torch.device, options:
 
 def _called(reference: str, options: Mapping[str, Any]) -> Any:
     function = _found(reference)
+    if isinstance(function, nn.Module):
+        return function
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
         parameters = {}  # type: ignore[assignment]
     try:
-        return function(**{name: value for name, value in options.items() if name in parameters})
-    except Exception as error:
+        with _working_directory():  # it may import its neighbours only now
+            return function(**{name: value for name, value in options.items() if name in parameters})
+    except (Exception, SystemExit) as error:
         raise ConfigurationError(f"{reference} fails: {type(error).__name__}: {first_line(error)}") from error
 
 
 def _found(reference: str) -> Any:
     module_name, _, attribute = reference.partition(":")
+    if not module_name or not attribute:
+        raise UsageError(f"{reference!r} is not of the form package.module:callable")
     try:
         with _working_directory():
             found: Any = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise UsageError(f"{reference}: {module_name} cannot be imported: {reason}") from error
     try:

@@ -3,13 +3,16 @@
 import copy
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from bertprof.errors import UsageError
+
+_MOST_KNOWN = 1 << 20
+"""The most entries of an input that keeps its values when only shapes are run."""
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type, torch.dtype, torch.device, torch.Size)
 
@@ -32,6 +35,15 @@ class Inputs(NamedTuple):
     def fresh(self) -> "Inputs":
         """The same tensors in new containers: a pipeline writes into its dict, a cache of keys grows with each call."""
         return self.mapped(lambda tensor: tensor)
+
+    def for_twin(self) -> "Inputs":
+        """The inputs of a model without storage: ids and masks with their values, on the CPU, the rest on meta."""
+
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            known = not tensor.is_floating_point() and tensor.numel() <= _MOST_KNOWN and tensor.device.type != "meta"
+            return tensor.to("cpu" if known else "meta")
+
+        return self.mapped(moved)
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Every tensor with the name of the argument that it stands in, or its position."""
@@ -64,7 +76,7 @@ def read_inputs(inputs: Any, model: nn.Module) -> Inputs:
         values = dict(inputs)
         if not values or not all(isinstance(key, str) for key in values):
             raise UsageError("inputs: a dict maps the names of the forward's arguments to their values")
-        found = Inputs(kwargs=values) if _takes(model, values) else Inputs(args=(values,))
+        found = Inputs(kwargs=values) if _takes(model, values) else Inputs(args=(inputs,))
     elif isinstance(inputs, tuple | list):
         found = Inputs(args=tuple(inputs))
     else:
@@ -106,7 +118,8 @@ def size_of(inputs: Inputs) -> tuple[int, int | None]:
             leading = value.shape[: value.ndim - width]
             break
     else:
-        leading = next(tensor for _, tensor in inputs.tensors()).shape[:2]
+        first = next(tensor for _, tensor in inputs.tensors())
+        leading = first.shape[: 1 if first.ndim > 3 else 2]  # (batch, channels, height, width) is no sequence
     sizes = (*leading[:-1], leading[-1]) if len(leading) > 1 else (*leading, None)
     batch = math.prod(sizes[:-1])
     if batch < 1 or sizes[-1] == 0:
@@ -129,8 +142,13 @@ def tensors_of(value: Any) -> Iterator[torch.Tensor]:
 def _mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
         return change(value)
-    if isinstance(value, Mapping):
+    if type(value) is dict:
         return {key: _mapped(item, change) for key, item in value.items()}
+    if isinstance(value, MutableMapping):  # a tokenizer's output, whose entries are attributes too
+        changed = copy.copy(value)
+        for key, item in value.items():
+            changed[key] = _mapped(item, change)
+        return changed
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(_mapped(item, change) for item in value))
     if isinstance(value, tuple | list):

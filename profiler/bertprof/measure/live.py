@@ -39,6 +39,10 @@ def from_module(
         ConfigurationError: the forward fails.
         DeviceError: the model is spread over devices, or on one that has no clock here.
     """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"{type(model).__name__} is no torch.nn.Module; for a name or a folder use bertprof.breakdown")
+    if anatomy is not None and not isinstance(anatomy, Mapping):
+        raise UsageError("anatomy must map regular expressions on module paths to components")
     given = read_inputs(inputs, model)
     device = _device_of(model, given)
     batch, length = size_of(given)
@@ -48,14 +52,14 @@ def from_module(
     dtype = _dtype_of(model)
     quantised = {path: s for path, m in model.named_modules() if (s := stand_in(m, dtype)) is not None}
     twin = _twin_of(model, quantised)
-    twin_inputs = given.mapped(lambda tensor: tensor.to("meta"))
+    twin_inputs = given.for_twin()
     regions = _regions(model, given, twin, twin_inputs, anatomy)
     config = getattr(model, "config", None)
 
     @contextmanager
     def open_() -> Iterator[Opened]:
         with _in_eval_mode(model):
-            yield Opened(model, given)
+            yield Opened(model, given, _compiled_caveats(model))
 
     return Subject(
         workload=Workload(
@@ -81,7 +85,7 @@ def from_module(
         caveats=[
             *anatomy_caveats(model, regions, anatomy),
             *_quantised_caveats(quantised, model),
-            *_mask_caveats(mask),
+            *_mask_caveats(mask, device),
             *_autocast_caveats(device),
         ],
     )
@@ -101,8 +105,10 @@ def from_reference(reference: str, inputs: str | None, request: Request) -> Subj
         ConfigurationError: a callable or the forward fails.
     """
     options = {"batch_size": request.batch_size, "sequence_length": request.sequence_length}
+    defaults = {"batch_size": 1, "sequence_length": 128}
     dtype = None if request.dtype == "float32" else DTYPES[request.dtype]
-    model = load_model(reference, request.device, dtype, options)
+    with quiet():
+        model = load_model(reference, request.device, dtype, options)
     if inputs is not None:
         given = load_inputs(inputs, model, request.device, options)
     elif getattr(getattr(model, "config", None), "vocab_size", None) and bases_of(model):
@@ -110,7 +116,13 @@ def from_reference(reference: str, inputs: str | None, request: Request) -> Subj
         given = Inputs(kwargs={"input_ids": ids.to(request.device)})
     else:
         raise UsageError(f"{reference} needs --inputs package.module:callable, which returns what its forward takes")
-    return from_module(model, given, reference, request.anatomy)
+    made = from_module(model, given, reference, request.anatomy)
+    asked = [f"--{name.replace('_', '-')} {options[name]}" for name in options if options[name] != defaults[name]]
+    got = (made.workload.batch_size, made.workload.sequence_length)
+    if asked and got != tuple(options.values()):
+        text = f"the inputs' callable does not follow {' '.join(asked)}: it makes {got[0]} × {got[1] or 'no sequence'}"
+        made.caveats.append(Caveat(code="size-ignored", text=text.replace("sequence-length", "seq-length")))
+    return made
 
 
 def _regions(
@@ -136,15 +148,38 @@ def _regions(
         raise ConfigurationError(f"{text}: {first_line(error)}") from None
 
 
+_SMALL = 1 << 16
+"""Entries of a buffer up to which its values are kept: statistics and counters, no caches."""
+
+_KEPT = frozenset(("_parameters", "_buffers", "_modules"))
+"""Attributes of a module that are tables of their own."""
+
+
 @contextmanager
 def _in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """While open, the model is in eval mode; on leaving, it is as it was, also what its forwards left in it."""
     modes = {module: module.training for module in model.modules()}
+    own = {module: (dict(vars(module)), dict(module._parameters)) for module in modes}
+    buffers = {b: b.clone() for b in model.buffers() if b.numel() <= _SMALL and b.device.type != "meta"}
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     try:
-        model.eval()
-        yield
+        with torch.random.fork_rng(devices=devices):
+            model.eval()
+            yield
     finally:
+        if modes[model]:
+            model.train()  # an adapter may have merged its weights on eval()
         for module, training in modes.items():
+            attributes, parameters = own[module]
+            for name in set(vars(module)) - set(attributes):
+                del vars(module)[name]  # a cache, filled under inference mode, could not be trained with
+            vars(module).update({name: value for name, value in attributes.items() if name not in _KEPT})
+            module._parameters.update(parameters)
             module.training = training
+        with torch.no_grad():
+            for buffer, before in buffers.items():
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
 
 
 def _dtype_of(model: nn.Module) -> torch.dtype:
@@ -223,7 +258,7 @@ def _unpadded(given: Inputs, mask: Any, twin_inputs: Inputs) -> list[Inputs] | N
     for length in sorted(set((mask != 0).sum(-1).tolist()) - {0}):
         rows = int(((mask != 0).sum(-1) == length).sum())
         short: dict[str, Any] = {}
-        for key, value in twin_inputs.kwargs.items():
+        for key, value in twin_inputs.mapped(lambda tensor: tensor.to("meta")).kwargs.items():
             if isinstance(value, torch.Tensor) and key != "attention_mask":
                 if value.shape[:2] != mask.shape:
                     return None
@@ -234,14 +269,24 @@ def _unpadded(given: Inputs, mask: Any, twin_inputs: Inputs) -> list[Inputs] | N
     return batches
 
 
-def _mask_caveats(mask: Any) -> list[Caveat]:
-    if _kind_of(mask) != "2d":
+def _mask_caveats(mask: Any, device: torch.device) -> list[Caveat]:
+    if _kind_of(mask) != "2d" or device.type != "cuda":
         return []
     text = (
-        "a 2-D attention mask makes transformers look at its values in every forward, which on CUDA waits for the GPU; "
+        "a 2-D attention mask makes transformers look at its values in every forward, which waits for the GPU; "
         "pass none, or one prebuilt 4-D mask"
     )
     return [Caveat(code="mask-2d", text=text)]
+
+
+def _compiled_caveats(model: nn.Module) -> list[Caveat]:
+    compiled = [m for m in model.modules() if hasattr(m, "_orig_mod") or m._compiled_call_impl is not None]
+    if not compiled:
+        return []
+    text = (
+        "the model is compiled by torch.compile; it was measured as it is written, since compiled code has no modules"
+    )
+    return [Caveat(code="compiled", text=text)]
 
 
 def _autocast_caveats(device: torch.device) -> list[Caveat]:
@@ -259,9 +304,15 @@ def _autocast_caveats(device: torch.device) -> list[Caveat]:
 def _storage(model: nn.Module, quantised: Mapping[str, StandIn]) -> dict[str, Storage]:
     """What is stored for every parameter of the float model, by name."""
     stored = {}
+    buffers = dict(model.named_buffers())
     for name, parameter in model.named_parameters():
         if not any(name.startswith(f"{path}.") for path in quantised):
             stored[name] = of_parameter(parameter)
+            mask = buffers.get(f"{name.removesuffix('_orig')}_mask") if name.endswith("_orig") else None
+            if mask is not None and mask.shape == parameter.shape and mask.device.type != "meta":
+                # torch.nn.utils.prune keeps the weight and multiplies with a mask
+                nonzero = int(torch.count_nonzero(parameter.detach() * mask))
+                stored[name] = stored[name]._replace(nonzero_parameters=nonzero)
     for path, stand in quantised.items():
         for leaf, storage in stand.storage.items():
             stored[f"{path}.{leaf}" if path else leaf] = storage
@@ -312,13 +363,18 @@ def _twin_of(model: nn.Module, quantised: Mapping[str, StandIn]) -> nn.Module | 
     except Exception:  # something in it cannot be copied
         return None
     # A forward patched on an instance, and a hook, may be a closure over the original, which no copy can take along.
-    if any("forward" in vars(m) or m._forward_hooks or m._forward_pre_hooks for m in twin.modules()):
+    if any(m._forward_hooks or m._forward_pre_hooks or _patched(m) for m in twin.modules()):
         return None
     return twin.eval()
 
 
+def _patched(module: nn.Module) -> list[str]:
+    """The methods that the instance has of its own; what it prints itself as does not count."""
+    return sorted(n for n in vars(module) if callable(getattr(type(module), n, None)) and n != "extra_repr")
+
+
 def _skeleton(model: nn.Module) -> list[Any]:
-    """Module by module: its path and class, whether its forward is patched, and its own parameters.
+    """Module by module: its path and class, hooks and patched methods, and its own parameters.
 
     Of each parameter: its name, shape, dtype, and the first name of the parameter that it is, which tells ties.
     """
@@ -327,7 +383,8 @@ def _skeleton(model: nn.Module) -> list[Any]:
         (
             path,
             type(module).__qualname__,
-            "forward" in vars(module),
+            bool(module._forward_hooks or module._forward_pre_hooks),
+            _patched(module),
             [(n, tuple(p.shape), p.dtype, first[id(p)]) for n, p in module.named_parameters(recurse=False)],
         )
         for path, module in model.named_modules()

@@ -16,6 +16,7 @@ softmax, log_softmax                  5      ibid.: maximum, subtraction, exp, s
 layer_norm                            5      fvcore and ibid.; 4 without scale and shift, as fvcore
 rms_norm                              4      as its decomposition: square, mean, product with the root, scale
 sum, mean, max, cumsum, ...           1      one operation an input element
+lstm, gru, rnn                        –      the products of all gates as MACs; bias 1; a cell as `RECURRENT` says
 linalg_vector_norm                    2      a square and an addition an input element
 scaled_dot_product_attention          –      as its decomposition: QKᵀ and ·V as MACs; scale 1, mask 1 (where there is
                                              one, or `is_causal`) and softmax 5 a score. Eager counts the same.
@@ -72,6 +73,7 @@ PER_INPUT_ELEMENT: Mapping[str, int] = {
 
 NO_ARITHMETIC = frozenset(
     (
+        *("embedding_bag", "_embedding_bag", "numel", "mT", "mH", "real", "eye", "randn", "rand", "bernoulli"),
         *("embedding", "dropout", "feature_dropout", "native_dropout", "identity", "lift_fresh", "detach", "alias"),
         *("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "unflatten", "permute", "transpose", "t"),
         *("numpy_T", "contiguous", "clone", "copy", "to", "_to_copy", "type_as", "expand", "expand_as", "repeat"),
@@ -116,7 +118,7 @@ NOTHING_MOVED = frozenset(("empty", "empty_like", "new_empty", "lift_fresh", "dr
 NOT_READ = frozenset(("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "fill", "zero"))
 """Operators that only write: their inputs give no more than a shape."""
 
-READ_IN_PART = frozenset(("embedding", "index", "index_select", "gather"))
+READ_IN_PART = frozenset(("embedding", "embedding_bag", "_embedding_bag", "index", "index_select", "gather"))
 """Operators that read of their first input no more than they write."""
 
 
@@ -132,6 +134,29 @@ def attention_macs(inputs: Sequence[Operand]) -> int:
     assert key is not None
     assert value is not None
     return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+RECURRENT: Mapping[str, int] = {"lstm": 13, "gru": 11, "rnn_tanh": 2, "rnn_relu": 2}
+"""Recurrent layers, and the FLOPs of a cell for each hidden number and step beyond its products and biases.
+
+LSTM: 4 sums of input and state, 5 activations, 3 products, 1 sum. GRU: 3 sums, 3 activations, 3 products, 2 sums.
+RNN: 1 sum, 1 activation.
+"""
+
+
+def recurrent_counts(name: str, tokens: int, weights: Sequence[Shape]) -> tuple[int, int]:
+    """MACs and FLOPs of a recurrent layer: every weight is multiplied once a token, in each layer and direction.
+
+    Args:
+        name: a key of RECURRENT.
+        tokens: steps × sequences.
+        weights: the shapes of its parameters; matrices (gates · hidden, input or hidden) and biases.
+    """
+    macs = tokens * sum(math.prod(shape) for shape in weights if len(shape) == 2)
+    biases = tokens * sum(shape[0] for shape in weights if len(shape) == 1)
+    gates = {"lstm": 4, "gru": 3}.get(name, 1)
+    hidden = sum(shape[0] for shape in weights if len(shape) == 2) // (2 * gates)
+    return macs, 2 * macs + biases + tokens * hidden * RECURRENT[name]
 
 
 def einsum_macs(equation: str, factors: Sequence[Shape]) -> int:
@@ -171,7 +196,7 @@ def extra_flops(name: str, inputs: Sequence[Operand], outputs: Sequence[Operand]
         # With `is_causal` no mask is given but the scores are masked all the same.
         masked = any(given.shape is not None for given in inputs[3:4]) or any(given.flag for given in inputs[5:6])
         return scores * (6 + masked)
-    if name in ("linear", "_convolution", "convolution"):
+    if name in ("linear", "_convolution", "convolution", "_convolution_mode"):
         return result.elements if len(inputs) > 2 and inputs[2].shape is not None else 0
     if name in ("addmm", "baddbmm"):
         return result.elements

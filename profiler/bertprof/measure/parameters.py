@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import nn
 
 from bertprof.attribution import Owner, Region, component_of_parameter, region_of
+from bertprof.components import Component
 
 
 class Storage(NamedTuple):
@@ -23,7 +24,9 @@ def count_parameters(
     units: Mapping[str, set[int | None]],
     storage: Mapping[str, Storage] | None = None,
 ) -> dict[Owner, Storage]:
-    """Gives every parameter to the module that holds it; one that several modules hold, to the first by name.
+    """Gives every parameter to the module that holds it; one that several hold, to the first by name that is no head.
+
+    (Some task's models are built head first, and the table of words would else stand in the head.)
 
     Args:
         model: the float model, on any device.
@@ -35,9 +38,14 @@ def count_parameters(
         owner, with the path of the holding module → its parameters. Their sum is that of the model's unique parameters.
     """
     found: dict[Owner, Storage] = {}
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
     for name, parameter in model.named_parameters():
-        owner = standing(name.rpartition(".")[0], regions, units)
-        owner = owner._replace(component=component_of_parameter(name, regions))
+        known = [n for n in names[id(parameter)] if component_of_parameter(n, regions) is not Component.HEAD]
+        stands = known[0] if known else name
+        owner = standing(stands.rpartition(".")[0], regions, units)
+        owner = owner._replace(component=component_of_parameter(stands, regions))
         size = parameter.numel()
         own = (storage or {}).get(name, Storage(size, size * parameter.element_size()))
         found[owner] = _sum(found.get(owner, Storage(0, 0, 0)), own)

@@ -14,11 +14,11 @@ import bertprof
 from bertprof import formatting, sampling
 from bertprof.attribution import Owner
 from bertprof.components import Component
-from bertprof.errors import ConfigurationError, DeviceError, shortened
+from bertprof.errors import BertprofError, ConfigurationError, DeviceError, shortened
 from bertprof.measure import flops, host, timing
 from bertprof.measure.build import is_out_of_memory
 from bertprof.measure.clocks import clock_for
-from bertprof.measure.dispatch import fast_path
+from bertprof.measure.dispatch import fast_path, uncompiled
 from bertprof.measure.inputs import Inputs, tensors_of
 from bertprof.measure.parameters import Storage, count_parameters, standing, total_storage
 from bertprof.measure.subject import Opened, Subject
@@ -60,7 +60,7 @@ def measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
         ConfigurationError: a subject's forward fails.
         DeviceError: a model or its activations do not fit into memory.
     """
-    with fast_path(False):
+    with fast_path(False), uncompiled():
         return _measure(subjects, options)
 
 
@@ -96,7 +96,10 @@ def _measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
             if is_out_of_memory(error):
                 text = f"the forward of {name} does not fit into memory: {shortened(error)}"
                 raise DeviceError(f"{text}; reduce batch size or sequence length") from None
-            raise
+            if isinstance(error, BertprofError):
+                raise
+            text = f"the forward of {name} fails: {type(error).__name__}: {shortened(error)}"
+            raise ConfigurationError(text) from error
         # The allocator's peak is that of the process: with several models in it, of none of them.
         peak = _peak(subjects[0].device) if len(subjects) == 1 else None
         return [
@@ -134,12 +137,12 @@ class _Counted(NamedTuple):
 
 def _count(subject: Subject, *, may_run: bool) -> _Counted:
     """Counts the twin, or the model itself where there is none and it may run or is there anyway."""
-    reason = "no twin without storage could be made"
+    reason = "the model cannot be copied without its weights"
     if subject.twin is not None:
         try:
             return _gathered(subject, subject.twin, flops.count(subject.twin, subject.twin_inputs, subject.regions))
         except flops.CountingError as error:
-            reason = f"its forward does not run without storage: {error}"
+            reason = f"its forward does not run without weights ({error})"
     if not may_run and subject.workload.weights != "module":
         raise ConfigurationError(f"{subject.workload.model} cannot be counted without running it: {reason}")
     try:
@@ -147,13 +150,13 @@ def _count(subject: Subject, *, may_run: bool) -> _Counted:
             counts = flops.count_by_dispatch(opened.model, opened.inputs, subject.regions)
             text = f"{reason}; the model itself was run and counted"
             counts.caveats.append(Caveat(code="counted-on-the-model", text=text))
-            return _gathered(subject, opened.model, counts)
+            # Of the twin, where there is one: a quantised model packs its weights away.
+            return _gathered(subject, subject.twin or opened.model, counts)
     except flops.CountingError as error:
         raise ConfigurationError(f"the forward of {subject.workload.model} fails: {error}") from None
 
 
 def _gathered(subject: Subject, model: nn.Module, counts: flops.Counts) -> _Counted:
-    # The model itself stands in for a twin that could not be made: what it stores is what its float twin would say.
     storage = count_parameters(model, subject.regions, counts.units, subject.storage)
     own_parameters = _by_path({owner: size.parameters for owner, size in storage.items()})
     own_macs = _by_path({o: sum(x.macs for x in found.values()) for o, found in counts.operators.items()})
@@ -209,7 +212,11 @@ def _useful(subject: Subject, counts: flops.Counts) -> dict[Key, int] | None:
     for part in found:
         for owner, operators in part.operators.items():
             useful[owner.unit, owner.component] += sum(operator.macs for operator in operators.values())
-    return useful
+    whole: Counter[Key] = Counter()
+    for owner, operators in counts.operators.items():
+        whole[owner.unit, owner.component] += sum(operator.macs for operator in operators.values())
+    # What is done once a forward, whatever the batch (tables of positions), is counted here once for each length.
+    return {key: min(macs, whole[key]) for key, macs in useful.items()}
 
 
 def _finite(model: nn.Module, inputs: Inputs) -> list[Caveat]:

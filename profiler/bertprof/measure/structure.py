@@ -27,13 +27,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import FrameType
 
-from torch import nn
+from torch import Tensor, nn
 
 from bertprof.attribution import Region, component_of_parameter
 from bertprof.components import Component
 from bertprof.measure.dispatch import Operation, follow
 from bertprof.measure.inputs import Inputs
-from bertprof.measure.operators import FUSED_ATTENTION
+from bertprof.measure.operators import FUSED_ATTENTION, RECURRENT
 
 _NORM = re.compile(r"(Layer|RMS|Rms|No|Group|Batch)Norm(\d?d)?$")
 _NORM_OPERATORS = frozenset(("native_layer_norm", "layer_norm", "rms_norm", "_fused_rms_norm", "native_group_norm"))
@@ -43,7 +43,7 @@ _NONLINEAR = frozenset(
         *("mish", "clamp_min", "celu", "prelu", "_prelu_kernel", "hardsigmoid"),
     )
 )
-_RECURRENT = frozenset(("lstm", "gru", "rnn_tanh", "rnn_relu", "_thnn_fused_lstm_cell", "mkldnn_rnn_layer"))
+_LOOKUPS = frozenset(("embedding", "embedding_bag", "_embedding_bag"))
 
 Source = tuple[int, bool]
 """A node that data comes from, and whether it passed an activation function on the way."""
@@ -103,7 +103,7 @@ class _Recorder:
             return
         call = self.calls[self._stack[-1]]
         self.events.append(_Event(operation, self._stack[-1], call.last))
-        if (operation.macs or operation.name == "embedding") and not call.path.endswith("()"):
+        if (operation.macs or operation.name in _LOOKUPS) and not call.path.endswith("()"):
             method = _method_of(self._modules[call.path], sys._getframe(1))
             if method is not None:
                 self.methods.add(f"{call.path}.{method}()" if call.path else f"{method}()")
@@ -164,9 +164,9 @@ def regions_of(model: nn.Module, inputs: Inputs) -> dict[str, Region]:
 
 
 def _kind(operation: Operation) -> str | None:
-    if operation.name in _RECURRENT:
+    if operation.name in RECURRENT:
         return "recurrent"
-    if operation.name == "embedding":
+    if operation.name in _LOOKUPS:
         return "lookup"
     if not operation.macs:
         return None
@@ -179,13 +179,16 @@ def _kind(operation: Operation) -> str | None:
 
 
 def _flow(events: list[_Event]) -> None:
-    """Which nodes feed which, forwards and backwards."""
-    state: dict[int, frozenset[Source]] = {}
+    """Which nodes feed which, forwards and backwards.
+
+    What is written into a part of a tensor (heads, one after the other) is in every view of it.
+    """
+    state: dict[object, frozenset[Source]] = {}
     nothing: frozenset[Source] = frozenset()
     for number, event in enumerate(events):
         operation = event.operation
         event.kind = _kind(operation)
-        event.sources = nothing.union(*(state.get(id(t), nothing) for t in operation.inputs))
+        event.sources = nothing.union(*(state.get(key, nothing) for t in operation.inputs for key in _keys(t)))
         passed = event.sources
         if event.kind is not None:
             passed = frozenset({(number, False)})
@@ -193,12 +196,26 @@ def _flow(events: list[_Event]) -> None:
             passed = frozenset((node, True) for node, _ in passed)
         for tensor in operation.outputs:
             state[id(tensor)] = passed
-    reached: dict[int, set[int]] = defaultdict(set)
+            if any(tensor is given for given in operation.inputs):
+                place = _keys(tensor)[1]
+                state[place] = state.get(place, nothing) | passed
+    reached: dict[object, set[int]] = defaultdict(set)
     for number, event in reversed(list(enumerate(events))):
+        written = [t for t in event.operation.outputs if any(t is given for given in event.operation.inputs)]
         event.reaches = set().union(*(reached[id(t)] for t in event.operation.outputs))
+        event.reaches |= set().union(*(reached[_keys(t)[1]] for t in written))
         onward = {number} if event.kind is not None else event.reaches
         for tensor in event.operation.inputs:
-            reached[id(tensor)] |= onward
+            for key in _keys(tensor):
+                reached[key] |= onward
+
+
+def _keys(tensor: Tensor) -> tuple[object, object]:
+    """The tensor, and the memory that it is in."""
+    try:
+        return id(tensor), ("storage", tensor.untyped_storage()._cdata)
+    except (NotImplementedError, RuntimeError):
+        return id(tensor), ("storage", id(tensor))
 
 
 def _sort_linears(events: list[_Event]) -> None:
@@ -261,24 +278,29 @@ def _units(events: list[_Event], calls: list[_Call]) -> _Units:
             continue
         chain = [c for c in _around(event.call, calls) if not calls[c].path.endswith("()")]
         both = next((c for c in chain if "ffn" in holds[c]), None)
-        if both is not None and "lookup" not in holds[both] and not _repeats(both, calls, cores, holds):
+        both = _widened(both, calls, cores, holds)
+        if both is not None and "lookup" not in holds[both] and not _repeats(both, events, calls):
             found[both] = False
         elif both is not None:
             inside = [c for c in chain if "ffn" not in holds[c] and calls[c].path]
             if inside:
                 found[inside[-1]] = False
                 beside = (c for c, call in enumerate(calls) if call.around == both and c > inside[-1])
-                joined = next((c for c in beside if holds[c] & {"ffn", "core"}), None)
-                if joined is not None and "core" not in holds[joined]:
-                    found[joined] = True
+                for joined in itertools.takewhile(lambda c: "core" not in holds[c], beside):
+                    if "ffn" in holds[joined]:
+                        found[joined] = True
         elif any(calls[c].path for c in chain):
-            found[next(c for c in reversed(chain) if calls[c].path and cores[c] == 1)] = False
+            alone = next((c for c in reversed(chain) if calls[c].path and cores[c] == 1), None)
+            if alone is not None:
+                found[alone] = False
     inside_units = [n for n, e in enumerate(events) if any(c in found for c in _around(e.call, calls))]
+    if not found:  # a student without attention: its backbone stands for the units
+        inside_units = [n for n, event in enumerate(events) if event.kind in ("recurrent", "convolution")]
     return _Units(
         set(found),
         {calls[call].path: joins for call, joins in found.items()},
         min(inside_units, default=len(events)),
-        max(inside_units, default=len(events)),
+        max(inside_units, default=-1),
     )
 
 
@@ -289,14 +311,26 @@ def _around(call: int | None, calls: list[_Call]) -> Iterable[int]:
         call = calls[call].around
 
 
-def _repeats(both: int, calls: list[_Call], cores: Counter[int], holds: dict[int, set[str]]) -> bool:
-    """Whether a call holds several units beside each other: more than one attention, each followed by an ffn."""
-    if cores[both] < 2:
-        return False
-    order = [holds[c] & {"core", "ffn"} for c, call in enumerate(calls) if call.around == both]
-    order = [kinds for kinds in order if kinds]
-    turns = sum(before == {"ffn"} and after == {"core"} for before, after in itertools.pairwise(order))
-    return turns > 0 or calls[both].path == ""
+def _widened(both: int | None, calls: list[_Call], cores: Counter[int], holds: dict[int, set[str]]) -> int | None:
+    """A call around it with no further attention and with an ffn beside: what looked like the ffn is a gate."""
+    if both is None:
+        return None
+    around = calls[both].around
+    while around is not None and calls[around].path and cores[around] == cores[both] and "lookup" not in holds[around]:
+        if any("ffn" in holds[c] for c, call in enumerate(calls) if call.around == around and c != both):
+            return around
+        around = calls[around].around
+    return both
+
+
+def _repeats(both: int, events: list[_Event], calls: list[_Call]) -> bool:
+    """Whether a call holds several units one after the other: an attention that follows an ffn."""
+    order = [
+        event.kind == "core"
+        for event in events
+        if (event.kind == "core" or event.component is Component.FFN) and both in _around(event.call, calls)
+    ]
+    return any(core and not before for before, core in itertools.pairwise(order))
 
 
 # Components -----------------------------------------------------------------------------------------------------------
@@ -308,23 +342,50 @@ def _place(events: list[_Event], calls: list[_Call], units: _Units, model: nn.Mo
     for number, event in enumerate(events):
         inside = any(call in units.calls for call in _around(event.call, calls))
         place = None if inside else _outside(number, event, units)
+        if event.kind == "convolution" and not units.calls:
+            event.component = Component.CONVOLUTION
         if event.kind in ("linear", "convolution") and event.component in (None, Component.FFN):
-            event.component = place or event.component or _of_linear(event)
+            event.component = place or event.component or _of_linear(event, inside)
         if calls[event.call].path in norms or event.operation.name in _NORM_OPERATORS:
             event.component = Component.ADD_NORM
+    _pair_up(events)
+    for event in reversed(events):
+        reached = {events[node].component for node in event.reaches}
+        if event.operation.constant and len(reached) == 1 and event.component in (None, Component.BOTTLENECK):
+            (event.component,) = reached  # a weight in the making: adapters that were merged, a scaled one
     for number, event in enumerate(events):
         if event.component is None:
             inside = any(call in units.calls for call in _around(event.call, calls))
             event.component = _between(event, events) or (None if inside else _outside(number, event, units))
 
 
-def _of_linear(event: _Event) -> Component:
-    return Component.CONVOLUTION if event.kind == "convolution" else Component.BOTTLENECK
+def _of_linear(event: _Event, inside: bool) -> Component:
+    if event.kind == "convolution":
+        return Component.CONVOLUTION
+    return Component.BOTTLENECK if inside else Component.OTHER
+
+
+def _pair_up(events: list[_Event]) -> None:
+    """The other half of a linear that was factorised: one that feeds a single linear, or is fed by one, and no more."""
+    for _ in range(2):
+        for event in events:
+            if event.kind != "linear" or event.component is not Component.BOTTLENECK:
+                continue
+            onward = [events[n] for n in event.reaches if events[n].kind == "linear"]
+            before = [(events[n], active) for n, active in event.sources]
+            if len(event.reaches) == len(onward) == 1 and len(onward[0].sources) == 1:
+                active = next(iter(onward[0].sources))[1]
+                if not active and onward[0].component is not None:
+                    event.component = onward[0].component
+            if event.component is Component.BOTTLENECK and len(before) == 1:
+                ((source, active),) = before
+                if source.kind == "linear" and not active and len(source.reaches) == 1 and source.component is not None:
+                    event.component = source.component
 
 
 def _outside(number: int, event: _Event, units: _Units) -> Component | None:
     """Of what computes outside of the units: before the first or after the last."""
-    if not units.calls or not (event.sources or event.kind):
+    if units.first > units.last or not (event.sources or event.kind):
         return None
     if number < units.first:
         return Component.EMBEDDING
@@ -358,7 +419,7 @@ def _between(event: _Event, events: list[_Event]) -> Component | None:
 
 def _regions(events: list[_Event], calls: list[_Call], model: nn.Module) -> dict[str, Region]:
     own: dict[str, dict[str | None, Counter[Component]]] = defaultdict(lambda: defaultdict(Counter))
-    weights: dict[str, Counter[Component]] = defaultdict(Counter)
+    weights: dict[str, Counter[tuple[bool, Component]]] = defaultdict(Counter)
     products: dict[tuple[str, str | None], set[Component]] = defaultdict(set)
     free: dict[str, Counter[Component]] = defaultdict(Counter)
     for event in events:
@@ -368,8 +429,15 @@ def _regions(events: list[_Event], calls: list[_Call], model: nn.Module) -> dict
         # What does no arithmetic still says where it is, if nothing else does.
         weight = 1 + 1000 * (operation.flops or 0)
         own[path][event.behind][event.component] += weight
-        for name in operation.parameters:
-            weights[name][event.component] += weight
+        for position, names in enumerate(operation.named):
+            # Of a product of two parameters the second is the weight, the first a table of positions that it projects.
+            projected = operation.macs and operation.constant and position == len(operation.named) - 2
+            to_core = projected and event.component is Component.ATTENTION_LINEAR_IN
+            component = Component.SOFTMAX_ATTENTION if to_core else event.component
+            for name in names:
+                # Of the uses of a tied weight a lookup says where it stands, or the module of its first name.
+                home = event.kind == "lookup" or path == name.rpartition(".")[0]
+                weights[name][home, component] += weight
         if operation.macs:
             products[path, event.behind].add(event.component)
         if not operation.parameters:
@@ -385,21 +453,22 @@ def _regions(events: list[_Event], calls: list[_Call], model: nn.Module) -> dict
         found = {behind: counter.most_common(1)[0][0] for behind, counter in segments.items()}
         start = found.get(None)
         after = {behind: component for behind, component in found.items() if behind is not None}
-        if len(set(found.values())) == 1:
+        if start is not None and len(set(found.values())) == 1:
             start, after = next(iter(found.values())), {}
         regions[path] = Region(start, after=after)
     _stand(regions, weights, model)
     return regions
 
 
-def _stand(regions: dict[str, Region], weights: dict[str, Counter[Component]], model: nn.Module) -> None:
+def _stand(regions: dict[str, Region], weights: dict[str, Counter[tuple[bool, Component]]], model: nn.Module) -> None:
     """Gives parameters to the component that uses them, where that is not their module's."""
     called = set(regions)
     own: dict[str, dict[str, Component]] = defaultdict(dict)
     for name, _ in model.named_parameters():
         if name in weights:
             path, _, leaf = name.rpartition(".")
-            own[path][leaf] = weights[name].most_common(1)[0][0]
+            at_home = Counter({key: amount for key, amount in weights[name].items() if key[0]})
+            own[path][leaf] = (at_home or weights[name]).most_common(1)[0][0][1]
     for path, components in own.items():
         if path not in called and len(set(components.values())) == 1:
             regions[path] = Region(next(iter(components.values())))  # used without being called

@@ -68,7 +68,7 @@ class Subject:
         workload: what is asked of it; the measurement fills in clock, marks and threads.
         twin: the float model on the meta device, in eval mode, to be counted; None: none could be made, and the model
             itself must be counted.
-        twin_inputs: of the twin's forward, on the meta device.
+        twin_inputs: of the twin's forward, on the meta device; ids and masks on the CPU.
         regions: module path → region, the same for twin and model.
         device: where the model runs.
         open: a context in which the model to run stands ready; on leaving it, a live model is as it was before.
@@ -156,7 +156,7 @@ def from_configuration(configuration: Configuration, overrides: Mapping[str, str
         caveats += [*lacking, *_stored_otherwise(found, dtype)]
     loads = request.weights is True or found is not None
     inputs, unpadded, kind = _inputs(config, request, dtype)
-    twin_inputs = inputs.mapped(lambda tensor: tensor.to("meta"))
+    twin_inputs = inputs.for_twin()
     regions = _regions(name, twin, twin_inputs, request.anatomy)
 
     @contextmanager
@@ -266,7 +266,9 @@ def _stored_otherwise(found: checkpoint.Checkpoint, dtype: torch.dtype) -> list[
     if most is dtype or not most.is_floating_point:
         return []
     stored, run = (str(kind).removeprefix("torch.") for kind in (most, dtype))
-    text = f"weights are stored in {stored}, as bytes say, and run in {run}; --dtype {stored} runs them as stored"
+    text = f"weights are stored in {stored}, as bytes say, and run in {run}"
+    if stored in build.DTYPES:
+        text += f"; --dtype {stored} runs them as stored"
     return [Caveat(code="stored-otherwise", text=text)]
 
 
@@ -298,6 +300,11 @@ def _inputs(config: Any, request: Request, dtype: torch.dtype) -> tuple[Inputs, 
 
 def token_ids(config: Any, shape: tuple[int, int]) -> torch.Tensor:
     """Random token ids without padding: padding ids would move RoBERTa's positions."""
+    if not isinstance(getattr(config, "vocab_size", None), int):
+        raise UnsupportedModelError(
+            f"a {config.model_type} model has no vocabulary, and takes more than token ids; "
+            "give it as package.module:callable with --inputs, or use bertprof.profile(model, inputs)"
+        )
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, config.vocab_size, shape, generator=generator)
     padding = config.pad_token_id
@@ -315,6 +322,10 @@ def anatomy_caveats(
     """Caveats on how the components were found, and on modules whose time cannot be split as their counts are."""
     caveats = []
     paths = list(dict(model.named_modules()))
+    matched = {path for expression in mapping or {} for path in matching_paths(paths, expression)}
+    if matched:
+        text = f"{len(matched)} modules are placed by your anatomy mapping"
+        caveats.append(Caveat(code="anatomy-mapped", text=text, value=float(len(matched))))
     for expression in mapping or {}:
         if not matching_paths(paths, expression):
             text = (
@@ -328,12 +339,13 @@ def anatomy_caveats(
             "--by module shows them, an anatomy mapping corrects them"
         )
         caveats.append(Caveat(code="structural-anatomy", text=text))
-    split = [path for path, region in regions.items() if region.split]
+    split = [path or "(model)" for path, region in regions.items() if region.split]
     if split:
+        component = next(region.component for region in regions.values() if region.split)
         shown = ", ".join(split[:3]) + (f" and {len(split) - 3} more" if len(split) > 3 else "")
         text = (
             f"one function does the work of several components in {shown}: parameters and counts are split, "
-            f"the time stands in {regions[split[0]].component}"
+            f"the time stands in {component}"
         )
-        caveats.append(Caveat(code="time-not-split", component=regions[split[0]].component, text=text))
+        caveats.append(Caveat(code="time-not-split", component=component, text=text))
     return caveats

@@ -388,7 +388,8 @@ def headline(breakdown: Breakdown) -> str:
     flops = max(rows, key=lambda row: row.flops_share)
     share = next((row for row in rows if row.label == "softmax-attention"), None)
     timed = [row for row in rows if row.time_share is not None]
-    if not timed:
+    # Where the time of linears stands with attention, shares of time and of FLOPs are of different things.
+    if not timed or any(caveat.code == "time-not-split" for caveat in breakdown.caveats):
         return f"{flops.label} does {100 * flops.flops_share:.0f} % of the FLOPs."
     slowest = max(timed, key=lambda row: row.time_share.value if row.time_share else 0.0)
     assert slowest.time_share is not None
@@ -441,7 +442,7 @@ def _timing(breakdown: Breakdown) -> list[str]:
     speed = ""
     if w.sequence_length is not None:
         tokens = 1000 * w.batch_size * w.sequence_length / end_to_end.value
-        speed = f", {formatting.exact(round(tokens))} tokens/s"
+        speed = f", {formatting.exact(round(tokens))} tokens/s{', padding included' if w.padding else ''}"
     return [
         f"end to end {formatting.interval(end_to_end)}{speed}: "
         f"median of {len(breakdown.end_to_end_ms)} bare forwards with its 95 % interval",

@@ -60,7 +60,7 @@ def _trimmed(stream: io.StringIO) -> str:
 
 _WANTED = (
     *("time_share", "intensity", "bytes_moved", "nonzero_share", "useful_macs", "activation_bytes", "time_ms"),
-    *("parameters", "flops", "flops_share", "plus_minus", "parameters_share", "macs", "macs_share", "bytes"),
+    *("parameters", "bytes", "flops", "flops_share", "plus_minus", "parameters_share", "macs", "macs_share"),
 )
 """The columns, most wanted first: a narrow terminal has the first for which there is room. What is not in every table
 was asked for, or says what is special about this model."""

@@ -159,3 +159,21 @@ def test_adapters():
         assert cost.parameters == plain.parameters + (adapters // 3 if grown else 0)
         assert cost.macs == plain.macs + (8 * adapters // 3 if grown else 0)  # on eight tokens
     assert [c.code for c in found.caveats if c.code != "unsteady-time"] == []
+
+
+def test_a_quantised_model_with_a_padded_batch():
+    model = dynamically_quantised()
+    ids = torch.ones(2, 8, dtype=torch.long)
+    mask = torch.tensor([[1] * 8, [1] * 5 + [0] * 3])
+    found = bertprof.profile(model, {"input_ids": ids, "attention_mask": mask}, time=False)
+    plain = bertprof.profile(tiny("bert"), {"input_ids": ids, "attention_mask": mask}, time=False)
+    for metric in ("parameters", "macs", "useful_macs"):
+        assert found.total(metric) == plain.total(metric)
+
+
+def test_a_quantised_model_that_has_no_twin():
+    model = dynamically_quantised()
+    model.pooler.register_forward_pre_hook(lambda module, args: None)
+    found = bertprof.profile(model, IDS, time=False)
+    plain = counts(tiny("bert"))
+    assert found.total("macs") == plain.total("macs")

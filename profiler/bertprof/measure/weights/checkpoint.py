@@ -65,8 +65,7 @@ def _entries(checkpoint: Checkpoint, model: nn.Module) -> dict[str, dict[str, st
     prefix = getattr(model, "base_model_prefix", "")
     entries: dict[str, dict[str, str]] = {}
     for stored in checkpoint.tensors:
-        modern = re.sub(r"\bgamma$", "weight", re.sub(r"\bbeta$", "bias", stored))
-        spellings = (stored, modern, modern.removeprefix(f"{prefix}."), f"{prefix}.{modern}")
+        spellings = _spellings(stored, prefix)
         if fitting := [spelling for spelling in spellings if spelling in names]:
             entries.setdefault(names[fitting[0]], {}).setdefault(fitting[0].rpartition(".")[2], stored)
             continue
@@ -80,6 +79,56 @@ def _entries(checkpoint: Checkpoint, model: nn.Module) -> dict[str, dict[str, st
             f"the weights in {checkpoint.folder} are of another model: no name fits; name the folder of this model"
         )
     return entries
+
+
+def _spellings(stored: str, prefix: str) -> tuple[str, ...]:
+    modern = re.sub(r"\bgamma$", "weight", re.sub(r"\bbeta$", "bias", stored))
+    return stored, modern, modern.removeprefix(f"{prefix}."), f"{prefix}.{modern}"
+
+
+def _check_units(checkpoint: Checkpoint, model: nn.Module, entries: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Makes sure that checkpoint and model have the same units.
+
+    Returns:
+        the stored tensors that the model has no use for, such as those of a head.
+
+    Raises:
+        ConfigurationError: one has units that the other lacks.
+    """
+
+    def alike(name: str) -> str:
+        return re.sub(r"\.\d+\.", ".*.", name)
+
+    misfit = f"the weights in {checkpoint.folder} do not fit its config.json"
+    names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    patterns = {alike(name) for name in names if alike(name) != name}
+    used = {stored for fields in entries.values() for stored in fields.values()}
+    buffers = {name for name, _ in model.named_buffers()}
+    prefix = getattr(model, "base_model_prefix", "")
+    unused = []
+    for stored in checkpoint.tensors:
+        spellings = _spellings(stored, prefix)
+        if stored in used or (names | buffers) & set(spellings) or stored.endswith("position_ids"):
+            continue
+        if any(alike(spelling) in patterns for spelling in spellings):
+            raise ConfigurationError(f"{misfit}: they hold {stored}, a unit that the configuration does not have")
+        unused.append(stored)
+    units: dict[str, list[str]] = {}
+    for name, _ in model.named_parameters():
+        if (numbered := re.match(r"(.*?\.\d+)\.", name)) is not None:
+            units.setdefault(numbered[1], []).append(name)
+    for unit, inside in units.items():
+        if not any(name in entries for name in inside):
+            raise ConfigurationError(f"{misfit}: they lack {unit}, which the configuration has")
+    return unused
+
+
+def _unused(tensors: Sequence[str]) -> list[Caveat]:
+    if not tensors:
+        return []
+    shown = ", ".join(tensors[:3]) + (" and more" if len(tensors) > 3 else "")
+    text = f"the checkpoint holds {len(tensors)} tensors of which this model has no use (--task builds a head): {shown}"
+    return [Caveat(code="unused-tensors", text=text, value=float(len(tensors)))]
 
 
 def _above(name: str) -> Iterator[str]:
@@ -130,6 +179,7 @@ def storage_of(checkpoint: Checkpoint, model: nn.Module) -> tuple[dict[str, Stor
         ConfigurationError: the checkpoint is of another model.
     """
     entries = _entries(checkpoint, model)
+    unused = _check_units(checkpoint, model, entries)
     one_less = _told(getattr(model, "config", None)).get("checkpoint_format") != "gptq_v2"
     found: dict[str, Storage] = {}
     unknown: list[str] = []
@@ -146,7 +196,7 @@ def storage_of(checkpoint: Checkpoint, model: nn.Module) -> tuple[dict[str, Stor
             if nonzero is None:
                 unknown.append(name)
             found[name] = Storage(size, sum(checkpoint.tensors[stored].bytes for stored in fields.values()), nonzero)
-    caveats = _incomplete(sorted(set(found) - set(entries)))
+    caveats = [*_incomplete(sorted(set(found) - set(entries))), *_unused(unused)]
     if unknown:
         shown = ", ".join(unknown[:3]) + (" and more" if len(unknown) > 3 else "")
         kind = quantisation(checkpoint, getattr(model, "config", None)) or "this checkpoint"

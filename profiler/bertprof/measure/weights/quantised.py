@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from bertprof.measure.parameters import Storage
 
@@ -35,6 +36,8 @@ def stand_in(module: nn.Module, dtype: torch.dtype) -> StandIn | None:
         module: any module.
         dtype: of the float model.
     """
+    if isinstance(module, torch.jit.ScriptModule) or parametrize.is_parametrized(module):
+        return None
     kind = f"{type(module).__module__}.{type(module).__qualname__}"
     inside, outside = getattr(module, "in_features", None), getattr(module, "out_features", None)
     rows, width = getattr(module, "num_embeddings", None), getattr(module, "embedding_dim", None)
@@ -101,8 +104,22 @@ def stored_bytes(tensor: torch.Tensor) -> int:
             return integers + 16
         scales, zeros = tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points()
         return integers + scales.numel() * scales.element_size() + zeros.numel() * zeros.element_size()
+    if tensor.layout is not torch.strided:
+        return sum(map(stored_bytes, _of_sparse(tensor)))
     inner = list(_inside(tensor))
     return sum(map(stored_bytes, inner)) if inner else tensor.numel() * tensor.element_size()
+
+
+def _of_sparse(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """The values of a sparse tensor, then its indices."""
+    detached = tensor.detach()
+    if detached.layout is torch.sparse_coo:
+        detached = detached.coalesce()
+        return [detached.values(), detached.indices()]
+    by_rows = detached.layout in (torch.sparse_csr, torch.sparse_bsr)
+    if by_rows:
+        return [detached.values(), detached.crow_indices(), detached.col_indices()]
+    return [detached.values(), detached.ccol_indices(), detached.row_indices()]
 
 
 def is_opened(tensor: torch.Tensor) -> bool:
@@ -124,6 +141,8 @@ def _inside(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
 def _nonzero(tensor: torch.Tensor) -> int | None:
     if tensor.device.type == "meta":
         return None
+    if tensor.layout is not torch.strided:
+        return int(torch.count_nonzero(_of_sparse(tensor)[0]))
     if is_opened(tensor):
         dequantize = getattr(tensor, "dequantize", None)
         if dequantize is None:
