@@ -183,7 +183,8 @@ def breakdown(
 ) -> None:
     """Break a model down by component.
 
-    Parameters, FLOPs and measured time of each part of every encoder unit.
+    Parameters, FLOPs and measured time of each part of every encoder unit. A model of no known family is placed by what
+    it computes; [tool.bertprof.anatomy] in pyproject.toml maps what that gets wrong.
 
     Example: bertprof breakdown bert-base-uncased --device cuda -o bert.json -o bert.html
     """

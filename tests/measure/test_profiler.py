@@ -14,7 +14,7 @@ import bertprof
 from bertprof.attribution import Owner
 from bertprof.components import Component
 from bertprof.errors import ConfigurationError, DeviceError, UsageError
-from bertprof.measure import profiler, timing
+from bertprof.measure import recording, timing
 from conftest import FAMILIES, tiny
 
 IDS = torch.ones(1, 8, dtype=torch.long)
@@ -276,8 +276,8 @@ def test_a_forward_that_fails_is_a_configuration_error(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(("spread", "told"), [(0.02, False), (0.3, True)])
 def test_an_unsteady_machine_is_told(spread: float, told: bool):
     ticks = [10.0 * (1 + spread * (i % 2)) for i in range(20)]
-    kept = profiler._Kept(instrumented=ticks, end_to_end=ticks, rows={})
-    assert [caveat.code for caveat in profiler._unsteady(kept)] == ["unsteady-time"] * told
+    kept = recording.Kept(instrumented=ticks, end_to_end=ticks, rows={})
+    assert [caveat.code for caveat in recording.unsteady(kept)] == ["unsteady-time"] * told
 
 
 def test_modules_add_up_to_the_forward():
@@ -313,14 +313,14 @@ def series_of(rows: list[tuple[int, int]]) -> timing.Series:
 
 def test_rounding_keeps_the_sum():
     # 149 + 149 ns: each alone is 0.1 µs, together 0.3 µs
-    kept = profiler._kept(series_of([(149, 149)] * 3))
+    kept = recording.kept_of(series_of([(149, 149)] * 3))
     assert kept.instrumented == [0.0003] * 3
     assert [a + b for a, b in zip(kept.rows[A], kept.rows[B], strict=True)] == pytest.approx([0.0003] * 3)
 
 
 def test_more_than_a_hundred_repeats_become_whole_median_repeats_of_blocks():
     rows = [(1000 * i, 5_000_000 - 999 * i) for i in range(300)]
-    kept = profiler._kept(series_of(rows))
+    kept = recording.kept_of(series_of(rows))
     assert len(kept.instrumented) == len(kept.end_to_end) == len(kept.rows[A]) == 100
     # Blocks of three in rising order: the middle one of each is kept, with the parts that it had.
     for block in range(100):
@@ -342,7 +342,7 @@ def test_what_is_kept_tells_the_true_overhead_for_any_number_of_repeats(repeats:
         for _ in range(repeats):
             bare, marked = (round(10_000_000 * cost * generator.gauss(1, noise)) for cost in (1.0, 1.01))
             series.add(timing.Tape([], [bare]), timing.Tape([], [marked]), {A: marked})
-        kept = profiler._kept(series)
+        kept = recording.kept_of(series)
         found.append(statistics.median(kept.instrumented) / statistics.median(kept.end_to_end))
         medians.append(statistics.median(kept.end_to_end))
     # Each median of 100 is known to noise · 1.25/√100, the mean of 40 ratios of two to a √(2/40) of it.
@@ -355,7 +355,7 @@ def test_pairs_stay_pairs():
     series = timing.Series("hooks")
     for i in range(1, 1001):
         series.add(timing.Tape([], [i * 1000]), timing.Tape([], [i * 2000]), {A: i * 2000})
-    kept = profiler._kept(series)
+    kept = recording.kept_of(series)
     assert [a / b for a, b in zip(kept.instrumented, kept.end_to_end, strict=True)] == pytest.approx([2.0] * 100)
 
 

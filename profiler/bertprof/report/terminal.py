@@ -35,7 +35,11 @@ def render(
     console, stream = _console(width, color)
     console.print(Text.assemble((rows.title(breakdown), "bold"), "  ", rows.workload_line(breakdown)))
     console.print(Text(rows.host_line(breakdown), style="dim"))
-    console.print(_table(breakdown, by, wide, width))
+    table, left_out = _table(breakdown, by, wide, width)
+    console.print(table)
+    if left_out:
+        text = f"no room for {', '.join(left_out)}: widen the terminal, or write them to a file with -o"
+        console.print(Text(text, style="dim"))
     console.print(Text(rows.headline(breakdown)))
     for line in rows.notes(breakdown):
         console.print(Text(line, style="dim"))
@@ -74,8 +78,8 @@ _BESIDE = {"flops_share": "flops", "plus_minus": "time_ms", "parameters_share": 
 """What cannot be read without the column before it."""
 
 
-def _table(breakdown: Breakdown, by: str, wide: bool, width: int) -> Table:
-    """The table with as many columns as there is room for beside the names of the rows."""
+def _table(breakdown: Breakdown, by: str, wide: bool, width: int) -> tuple[Table, list[str]]:
+    """The table with as many columns as there is room for beside the names of the rows, and what is left out."""
     headers = {field: header.split(", ") for field, header in rows.headers(breakdown, by, wide).items()}
     body, total = rows.table(breakdown, by), rows.total(breakdown)
     labels = [formatting.plain(_in_tree(row.label) if by == "module" else row.label) for row in body]
@@ -107,7 +111,8 @@ def _table(breakdown: Breakdown, by: str, wide: bool, width: int) -> Table:
         table.add_column(header, footer=footer, justify=justify, no_wrap=True, footer_style="bold")
     for i, label in enumerate(labels):
         table.add_row(Text(label), *(Text(cells[field][i]) for field in columns))
-    return table
+    left_out = [" ".join(headers[field]) for field in headers if field not in shown and field not in _BESIDE]
+    return table, left_out
 
 
 _EDGES = 2
