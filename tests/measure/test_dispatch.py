@@ -185,6 +185,22 @@ def test_values_that_are_known_follow_what_is_written_into_them():
     assert lengths.tolist() == [2, 3]
 
 
+def test_a_real_tensor_in_a_fake_run_is_its_own_value():
+    class Asking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(4))
+            self.span = torch.tensor(3)  # no buffer: it stays where it is
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, : int(self.span - 1)] * self.weight[:2]
+
+    model = Asking()
+    model.weight = nn.Parameter(meta(4))
+    (product,) = (o for o in listed(model, meta(2, 4)).operations if o.name == "mul")
+    assert product.outputs[0].shape == (2, 2)
+
+
 def test_what_is_written_over_is_not_read():
     class Copying(nn.Module):
         def forward(self, x: Tensor, y: Tensor) -> Tensor:

@@ -309,7 +309,9 @@ class _Tape(TorchDispatchMode):
             or torch.Tag.nondeterministic_seeded in func.tags
         ):
             return
-        if any(id(t) not in self._values for t in ins) or any(out.numel() > MOST_VALUES for out in outs):
+        # A tensor that is not fake is its own value: one that scripted code makes (DeBERTa in transformers 5.17).
+        unknown = any(isinstance(t, FakeTensor) and id(t) not in self._values for t in ins)
+        if unknown or any(out.numel() > MOST_VALUES for out in outs):
             self._forget(outs)
             return
         try:
@@ -340,7 +342,7 @@ _WHOLE = FUSED_ATTENTION | {"rms_norm", *RECURRENT}
 def _with(value: Any, values: Mapping[int, torch.Tensor]) -> Any:
     """An argument with its fake tensors replaced by their values."""
     if isinstance(value, torch.Tensor):
-        return values[id(value)]
+        return values.get(id(value), value)
     if isinstance(value, dict):
         return {key: _with(item, values) for key, item in value.items()}
     if isinstance(value, tuple | list):
