@@ -237,6 +237,20 @@ def test_a_scripted_and_a_parametrised_linear():
     assert "quantised" not in codes(found)
 
 
+def test_a_scripted_part_of_a_model():
+    model = encoder(1)
+    with torch.random.fork_rng():
+        import warnings
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.jit is on its way out
+            head = torch.jit.script(nn.Linear(32, 4))
+        whole = nn.Sequential(model, head).eval()
+    found = bertprof.profile(whole, torch.zeros(1, 6, 32), min_time_s=0)
+    assert found.total("parameters") == sum(p.numel() for p in whole.parameters())
+    assert not any(module.training for module in whole.modules())
+
+
 def test_an_id_beyond_the_vocabulary_is_one_line():
     with pytest.raises(bertprof.BertprofError, match="the forward of BertModel fails: IndexError"):
         bertprof.profile(tiny("bert"), torch.full((1, 8), 1000), min_time_s=0)

@@ -872,3 +872,36 @@ def test_a_users_own_model_is_profiled_and_named_as_such(untouched: Any):
     assert breakdown.total("macs") == sum(MACS.values())
     assert breakdown.total("parameters") == sum(PARAMETERS.values())
     assert "structural-anatomy" in {caveat.code for caveat in breakdown.caveats}
+
+
+class GatedAttention(nn.Module):
+    """Attention behind a gate of its own, low-rank linears, heads written one after the other into one tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.gate = (nn.Linear(H, H) for _ in range(4))
+        self.out_a, self.out_b = nn.Linear(H, 4, bias=False), nn.Linear(4, H, bias=False)
+        self.up_a, self.up_b = nn.Linear(H, 4, bias=False), nn.Linear(4, W, bias=False)
+        self.down = nn.Linear(W, H)
+        self.norm1, self.norm2 = nn.LayerNorm(H), nn.LayerNorm(H)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (split_heads(linear(x)) for linear in (self.q, self.k, self.v))
+        joined = torch.empty_like(x)
+        for head in range(A):
+            part = slice(head * H // A, (head + 1) * H // A)
+            scores = torch.softmax(q[:, head] @ k[:, head].transpose(-1, -2), -1)
+            joined[..., part] = scores @ v[:, head]
+        x = self.norm1(x + self.out_b(self.out_a(joined * torch.sigmoid(self.gate(x)))))
+        return self.norm2(x + self.down(functional.gelu(self.up_b(self.up_a(x)))))
+
+
+def test_a_gate_low_rank_linears_and_heads_one_by_one():
+    found = found_in(encoder_of(GatedAttention))
+    assert found.units() == set(range(L))
+    macs = found.by_component("macs")
+    assert macs["attention-linear-in"] == L * 3 * TOKENS * H * H
+    assert macs["attention-linear-out"] == L * 2 * TOKENS * H * 4
+    assert macs["ffn"] == L * TOKENS * (H * 4 + 4 * W + W * H)
+    assert macs["softmax-attention"] == L * 2 * TOKENS * S * H
+    assert macs["bottleneck"] == L * TOKENS * H * H  # the gate, which is none of the survey's parts

@@ -50,6 +50,7 @@ class Operation(NamedTuple):
         written_bytes: results that are new, neither a view nor written in place.
         named: for each input the names of the parameters that it is, or was made of without a product.
         constant: it is computed from parameters alone.
+        writes: it changes its first input in place.
         inputs, outputs: its tensors.
     """
 
@@ -61,6 +62,7 @@ class Operation(NamedTuple):
     written_bytes: int
     named: tuple[tuple[str, ...], ...]
     constant: bool
+    writes: bool
     inputs: tuple[torch.Tensor, ...]
     outputs: tuple[torch.Tensor, ...]
 
@@ -296,6 +298,7 @@ class _Tape(TorchDispatchMode):
                 0 if view or in_place or name in NOTHING_MOVED else sum(map(_stored_bytes, outs)),
                 named,
                 constant,
+                in_place,
                 ins,
                 outs,
             )

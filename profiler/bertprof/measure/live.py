@@ -159,7 +159,9 @@ _KEPT = frozenset(("_parameters", "_buffers", "_modules"))
 def _in_eval_mode(model: nn.Module) -> Iterator[None]:
     """While open, the model is in eval mode; on leaving, it is as it was, also what its forwards left in it."""
     modes = {module: module.training for module in model.modules()}
-    own = {module: (dict(vars(module)), dict(module._parameters)) for module in modes}
+    # Scripted modules keep what they hold to themselves.
+    open_to_us = [module for module in modes if not isinstance(module, torch.jit.ScriptModule)]
+    own = {module: (dict(vars(module)), dict(module._parameters)) for module in open_to_us}
     buffers = {b: b.clone() for b in model.buffers() if b.numel() <= _SMALL and b.device.type != "meta"}
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     try:
@@ -169,12 +171,12 @@ def _in_eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         if modes[model]:
             model.train()  # an adapter may have merged its weights on eval()
-        for module, training in modes.items():
-            attributes, parameters = own[module]
+        for module, (attributes, parameters) in own.items():
             for name in set(vars(module)) - set(attributes):
                 del vars(module)[name]  # a cache, filled under inference mode, could not be trained with
             vars(module).update({name: value for name, value in attributes.items() if name not in _KEPT})
             module._parameters.update(parameters)
+        for module, training in modes.items():
             module.training = training
         with torch.no_grad():
             for buffer, before in buffers.items():

@@ -33,7 +33,7 @@ from bertprof.attribution import Region, component_of_parameter
 from bertprof.components import Component
 from bertprof.measure.dispatch import Operation, follow
 from bertprof.measure.inputs import Inputs
-from bertprof.measure.operators import FUSED_ATTENTION, RECURRENT
+from bertprof.measure.operators import FUSED_ATTENTION, NOT_READ, RECURRENT
 
 _NORM = re.compile(r"(Layer|RMS|Rms|No|Group|Batch)Norm(\d?d)?$")
 _NORM_OPERATORS = frozenset(("native_layer_norm", "layer_norm", "rms_norm", "_fused_rms_norm", "native_group_norm"))
@@ -43,6 +43,9 @@ _NONLINEAR = frozenset(
         *("mish", "clamp_min", "celu", "prelu", "_prelu_kernel", "hardsigmoid"),
     )
 )
+_SHAPE_ONLY = NOT_READ | {"empty_like", "new_empty"}
+"""Operators to which an input gives a shape and no data."""
+
 _LOOKUPS = frozenset(("embedding", "embedding_bag", "_embedding_bag"))
 
 Source = tuple[int, bool]
@@ -188,7 +191,8 @@ def _flow(events: list[_Event]) -> None:
     for number, event in enumerate(events):
         operation = event.operation
         event.kind = _kind(operation)
-        event.sources = nothing.union(*(state.get(key, nothing) for t in operation.inputs for key in _keys(t)))
+        if operation.name not in _SHAPE_ONLY:
+            event.sources = nothing.union(*(state.get(key, nothing) for t in operation.inputs for key in _keys(t)))
         passed = event.sources
         if event.kind is not None:
             passed = frozenset({(number, False)})
@@ -196,16 +200,16 @@ def _flow(events: list[_Event]) -> None:
             passed = frozenset((node, True) for node, _ in passed)
         for tensor in operation.outputs:
             state[id(tensor)] = passed
-            if any(tensor is given for given in operation.inputs):
-                place = _keys(tensor)[1]
-                state[place] = state.get(place, nothing) | passed
+        for tensor in operation.inputs[: operation.writes]:
+            place = _keys(tensor)[1]
+            state[place] = state.get(place, nothing) | passed
     reached: dict[object, set[int]] = defaultdict(set)
     for number, event in reversed(list(enumerate(events))):
-        written = [t for t in event.operation.outputs if any(t is given for given in event.operation.inputs)]
+        written = event.operation.inputs[: event.operation.writes]
         event.reaches = set().union(*(reached[id(t)] for t in event.operation.outputs))
         event.reaches |= set().union(*(reached[_keys(t)[1]] for t in written))
         onward = {number} if event.kind is not None else event.reaches
-        for tensor in event.operation.inputs:
+        for tensor in () if event.operation.name in _SHAPE_ONLY else event.operation.inputs:
             for key in _keys(tensor):
                 reached[key] |= onward
 
@@ -222,7 +226,7 @@ def _sort_linears(events: list[_Event]) -> None:
     """The components that the flow alone tells: those of attention, and what is a candidate for ffn."""
     cores = {n for n, event in enumerate(events) if event.kind == "core"}
     linears = {n for n, event in enumerate(events) if event.kind == "linear"}
-    for event in events:
+    for number, event in enumerate(events):
         sources = {node for node, _ in event.sources}
         if event.kind == "core":
             event.component = Component.SOFTMAX_ATTENTION
@@ -234,7 +238,11 @@ def _sort_linears(events: list[_Event]) -> None:
         elif event.kind == "linear" and event.reaches & cores:
             between = bool(sources) and sources <= cores
             event.component = Component.SOFTMAX_ATTENTION if between else Component.ATTENTION_LINEAR_IN
-        elif event.kind == "linear" and sources and sources <= cores:
+        elif (
+            event.kind == "linear"
+            and sources & cores
+            and all(node in cores or (active and events[node].reaches == {number}) for node, active in event.sources)
+        ):  # from a core alone, or past a gate that is for it alone
             event.component = Component.ATTENTION_LINEAR_OUT
     for event in events:
         if event.kind == "linear" and event.component is None:
