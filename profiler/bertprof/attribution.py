@@ -186,15 +186,19 @@ def boundaries(regions: Mapping[str, Region]) -> list[str]:
         changes = region.component is not None and (around in changing or region.component != outside)
         if region.unit or region.joins or region.after or changes:
             needed[path] = None
-        module = path.rpartition(".")[0] if path.endswith("()") else path
+        module = module_of(path)
         needed |= dict.fromkeys(f"{module}.{child}" if module else child for child in region.after)
     return [path for path in regions if path in needed] + [path for path in needed if path not in regions]
 
 
+def module_of(path: str) -> str:
+    """The module of a path: itself, or that whose bound method it names."""
+    return path.rpartition(".")[0] if path.endswith("()") else path
+
+
 def _relative(path: str, around: str) -> str:
     """A path as seen from the module around it, or from the module whose method is around it."""
-    if around.endswith("()"):
-        around = around.rpartition(".")[0]
+    around = module_of(around)
     return path.removeprefix(f"{around}.") if around else path
 
 

@@ -17,11 +17,12 @@ from typing import NamedTuple
 
 from torch import nn
 
-from bertprof.attribution import Region
+from bertprof.attribution import Region, module_of
 from bertprof.components import Component
 from bertprof.errors import UsageError
 from bertprof.measure import structure
 from bertprof.measure.inputs import Inputs
+from bertprof.measure.wrapping import target
 
 Table = Mapping[str, Region]
 
@@ -261,7 +262,7 @@ def regions_of(
         regions |= _tabled(model, base)[0]
     order = {path: i for i, path in enumerate(dict(model.named_modules()))}
     regions |= _mapped(list(order), regions, mapping or {})
-    return dict(sorted(regions.items(), key=lambda item: order.get(_module_of(item[0]), -1)))
+    return dict(sorted(regions.items(), key=lambda item: order.get(module_of(item[0]), -1)))
 
 
 def _tabled(model: nn.Module, base: Base) -> tuple[dict[str, Region], int]:
@@ -280,7 +281,7 @@ def _tabled(model: nn.Module, base: Base) -> tuple[dict[str, Region], int]:
             if structure.is_norm(module) and name == relative:
                 region = Region(Component.ADD_NORM)
             full = path if name == relative else ".".join(filter(None, (base.path, name)))
-            if region is not None and hasattr(*_attribute(model, full)):
+            if region is not None and hasattr(*target(model, full)):
                 regions[full] = region
                 units += region.unit
     return regions, units
@@ -297,14 +298,6 @@ def _methods(relative: str | None, table: Table) -> list[str]:
             if _compile(module).fullmatch(relative):
                 found.append(f"{relative}.{method}" if relative else method)
     return found
-
-
-def _attribute(model: nn.Module, path: str) -> tuple[nn.Module, str]:
-    """What must be there for a path to be called: a module's forward, or the method."""
-    if path.endswith("()"):
-        module, _, method = path[:-2].rpartition(".")
-        return model.get_submodule(module), method
-    return model.get_submodule(path), "forward"
 
 
 def _mapped(paths: list[str], regions: Mapping[str, Region], mapping: Mapping[str, str]) -> dict[str, Region]:
@@ -334,10 +327,6 @@ def matching_paths(paths: Iterable[str], expression: str) -> list[str]:
         return [path for path in paths if re.fullmatch(expression, path)]
     except re.error as error:
         raise UsageError(f"anatomy: {expression!r} is no regular expression: {error}") from None
-
-
-def _module_of(path: str) -> str:
-    return path.rpartition(".")[0] if path.endswith("()") else path
 
 
 def _relative(path: str, base: str) -> str | None:

@@ -29,7 +29,7 @@ from types import FrameType
 
 from torch import Tensor, nn
 
-from bertprof.attribution import Region, component_of_parameter
+from bertprof.attribution import Region, component_of_parameter, module_of
 from bertprof.components import Component
 from bertprof.measure.dispatch import Operation, follow
 from bertprof.measure.inputs import Inputs
@@ -98,7 +98,7 @@ class _Recorder:
         assert self.calls[call].path == path
         if self._stack:
             around = self.calls[self._stack[-1]]
-            module = _module_of(around.path)
+            module = module_of(around.path)
             around.last = path.removeprefix(f"{module}.") if module else path
 
     def operate(self, operation: Operation) -> None:
@@ -110,10 +110,6 @@ class _Recorder:
             method = _method_of(self._modules[call.path], sys._getframe(1))
             if method is not None:
                 self.methods.add(f"{call.path}.{method}()" if call.path else f"{method}()")
-
-
-def _module_of(path: str) -> str:
-    return path.rpartition(".")[0] if path.endswith("()") else path
 
 
 def _method_of(module: nn.Module, frame: FrameType | None) -> str | None:
