@@ -12,6 +12,7 @@ base model is head. A model of no family, or what is wrapped around one, is plac
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -338,6 +339,7 @@ def _relative(path: str, base: str) -> str | None:
     return path.removeprefix(f"{base}.") if path.startswith(f"{base}.") else None
 
 
+@cache
 def _compile(pattern: str) -> re.Pattern[str]:
     expression = re.escape(pattern).replace(r"\*", r"[^.]+")
     expression = re.sub(r"\\{(.*?)\\}", lambda m: f"(?:{m[1].replace(',', '|')})", expression)

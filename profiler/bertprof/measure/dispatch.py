@@ -328,9 +328,9 @@ class _Tape(TorchDispatchMode):
 
     def _forget(self, outs: Sequence[torch.Tensor]) -> None:
         """What was written in place with values that are not known is not known any more, in no view of it."""
-        places = {self._values[id(out)].untyped_storage()._cdata for out in outs if id(out) in self._values}
+        places = {memory_of(self._values[id(out)]) for out in outs if id(out) in self._values}
         if places:
-            stale = [key for key, value in self._values.items() if value.untyped_storage()._cdata in places]
+            stale = [key for key, value in self._values.items() if memory_of(value) in places]
             for key in stale:
                 del self._values[key]
 
@@ -383,12 +383,18 @@ def _moved(name: str, ins: tuple[torch.Tensor, ...], outs: tuple[torch.Tensor, .
     return written + sum(read)
 
 
+def memory_of(tensor: torch.Tensor) -> int:
+    """The identity of the memory that a tensor and all views of it are in."""
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except (NotImplementedError, RuntimeError):  # a sparse or wrapped tensor shows no storage
+        return id(tensor)
+
+
 def _place(tensor: torch.Tensor) -> tuple[int, ...]:
     """Which stretch of memory a tensor is, so that one that is given twice, also through a view, is read once."""
-    try:
-        return tensor.untyped_storage()._cdata, int(tensor.storage_offset()), tensor.numel()
-    except (NotImplementedError, RuntimeError):
-        return (id(tensor),)
+    offset = int(tensor.storage_offset()) if tensor.layout is torch.strided else 0
+    return memory_of(tensor), offset, tensor.numel()
 
 
 def _stored_bytes(tensor: torch.Tensor) -> int:

@@ -136,17 +136,18 @@ def _count(subject: Subject, *, may_run: bool) -> Counted:
 def _gathered(subject: Subject, model: nn.Module, counts: flops.Counts) -> Counted:
     storage = count_parameters(model, subject.regions, counts.units, subject.storage)
     own_parameters = _by_path({owner: size.parameters for owner, size in storage.items()})
-    own_macs = _by_path({o: sum(x.macs for x in found.values()) for o, found in counts.operators.items()})
-    own_flops = _by_path({o: sum(x.flops for x in found.values()) for o, found in counts.operators.items()})
+    totals = counts.totals()
+    own_macs = _by_path({owner: macs for owner, (macs, _) in totals.items()})
+    own_flops = _by_path({owner: number for owner, (_, number) in totals.items()})
     modules = []
     listed = {path: type(module).__name__ for path, module in model.named_modules()}
     listed |= dict.fromkeys(flops.methods_of(subject.regions), "method")
-    for path in sorted(listed, key=list(listed).index):
+    for path, kind in listed.items():
         owner = standing(path, subject.regions, counts.units)
         modules.append(
             Module(
                 path=path,
-                type=listed[path],
+                type=kind,
                 unit=owner.unit,
                 component=owner.component,
                 calls=counts.calls[path],
@@ -185,15 +186,17 @@ def _useful(subject: Subject, counts: flops.Counts) -> dict[Key, int] | None:
             found = [flops.count_by_dispatch(subject.twin, batch, subject.regions) for batch in subject.unpadded]
         except flops.CountingError:
             return None
-    useful: Counter[Key] = Counter()
-    for part in found:
-        for owner, operators in part.operators.items():
-            useful[owner.unit, owner.component] += sum(operator.macs for operator in operators.values())
-    whole: Counter[Key] = Counter()
-    for owner, operators in counts.operators.items():
-        whole[owner.unit, owner.component] += sum(operator.macs for operator in operators.values())
+    useful, whole = _macs_by_key(found), _macs_by_key([counts])
     # What is done once a forward, whatever the batch (tables of positions), is counted here once for each length.
     return {key: min(macs, whole[key]) for key, macs in useful.items()}
+
+
+def _macs_by_key(parts: Sequence[flops.Counts]) -> Counter[Key]:
+    sums: Counter[Key] = Counter()
+    for part in parts:
+        for owner, (macs, _) in part.totals().items():
+            sums[owner.unit, owner.component] += macs
+    return sums
 
 
 def _finite(model: nn.Module, inputs: Inputs) -> list[Caveat]:

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from bertprof.attribution import Region, component_of_parameter, module_of
 from bertprof.components import Component
-from bertprof.measure.dispatch import Operation, follow
+from bertprof.measure.dispatch import Operation, follow, memory_of
 from bertprof.measure.inputs import Inputs
 from bertprof.measure.operators import FUSED_ATTENTION, NOT_READ, RECURRENT
 
@@ -212,10 +212,7 @@ def _flow(events: list[_Event]) -> None:
 
 def _keys(tensor: Tensor) -> tuple[object, object]:
     """The tensor, and the memory that it is in."""
-    try:
-        return id(tensor), ("storage", tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):
-        return id(tensor), ("storage", id(tensor))
+    return id(tensor), ("memory", memory_of(tensor))
 
 
 def _sort_linears(events: list[_Event]) -> None:

@@ -126,9 +126,13 @@ def _check_units(checkpoint: Checkpoint, model: nn.Module, entries: Mapping[str,
 def _unused(tensors: Sequence[str]) -> list[Caveat]:
     if not tensors:
         return []
-    shown = ", ".join(tensors[:3]) + (" and more" if len(tensors) > 3 else "")
-    text = f"the checkpoint holds {len(tensors)} tensors of which this model has no use (--task builds a head): {shown}"
+    text = f"the checkpoint holds {len(tensors)} tensors of which this model has no use (--task builds a head)"
+    text += f": {_first(tensors)}"
     return [Caveat(code="unused-tensors", text=text, value=float(len(tensors)))]
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (" and more" if len(names) > 3 else "")
 
 
 def _above(name: str) -> Iterator[str]:
@@ -139,8 +143,7 @@ def _above(name: str) -> Iterator[str]:
 def _incomplete(absent: Sequence[str]) -> list[Caveat]:
     if not absent:
         return []
-    shown = ", ".join(absent[:3]) + (" and more" if len(absent) > 3 else "")
-    text = f"the checkpoint lacks {len(absent)} of the model's tensors, which are random: {shown}"
+    text = f"the checkpoint lacks {len(absent)} of the model's tensors, which are random: {_first(absent)}"
     return [Caveat(code="incomplete-checkpoint", text=text, value=float(len(absent)))]
 
 
@@ -198,10 +201,9 @@ def storage_of(checkpoint: Checkpoint, model: nn.Module) -> tuple[dict[str, Stor
             found[name] = Storage(size, sum(checkpoint.tensors[stored].bytes for stored in fields.values()), nonzero)
     caveats = [*_incomplete(sorted(set(found) - set(entries))), *_unused(unused)]
     if unknown:
-        shown = ", ".join(unknown[:3]) + (" and more" if len(unknown) > 3 else "")
         kind = quantisation(checkpoint, getattr(model, "config", None)) or "this checkpoint"
         text = f"how {kind} packs {len(unknown)} of its weights is not known, so that their non-zeros are not counted"
-        caveats.append(Caveat(code="unknown-packing", text=f"{text}: {shown}", value=float(len(unknown))))
+        caveats.append(Caveat(code="unknown-packing", text=f"{text}: {_first(unknown)}", value=float(len(unknown))))
     return found, caveats
 
 
