@@ -8,6 +8,9 @@
     b.figure()               # the survey's Figure 2, a matplotlib Figure
     b.save("bert.json")      # the record; bertprof.load reads it back
 
+    d = bertprof.compare("bert-base-uncased", "distilbert-base-uncased")
+    print(d)                 # what changed, and where the gain came from
+
 Importing this package is light: torch and the rest are loaded when a measurement asks for them.
 """
 
@@ -17,17 +20,32 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from bertprof.components import Component
+    from bertprof.difference import Diff
     from bertprof.errors import BertprofError
     from bertprof.record import Breakdown, load
-    from bertprof.session import breakdown, profile
+    from bertprof.session import breakdown, compare, diff, profile
 
-__all__ = ["BertprofError", "Breakdown", "Component", "__version__", "breakdown", "load", "profile"]
+__all__ = [
+    "BertprofError",
+    "Breakdown",
+    "Component",
+    "Diff",
+    "__version__",
+    "breakdown",
+    "compare",
+    "diff",
+    "load",
+    "profile",
+]
 
 _HOMES = {
     "BertprofError": "bertprof.errors",
     "Breakdown": "bertprof.record",
     "Component": "bertprof.components",
+    "Diff": "bertprof.difference",
     "breakdown": "bertprof.session",
+    "compare": "bertprof.session",
+    "diff": "bertprof.session",
     "load": "bertprof.record",
     "profile": "bertprof.session",
 }

@@ -47,13 +47,18 @@ def interval(estimate: Estimate, unit: str = "ms") -> str:
 def duration(ms: float) -> str:
     """How long something took once, to three significant digits: 123 ms, 1.23 s."""
     if ms < 999.5:
-        return f"{_three(ms)} ms"
-    return f"{_three(ms / 1000)} s"
+        return f"{three(ms)} ms"
+    return f"{three(ms / 1000)} s"
+
+
+def three(value: float) -> str:
+    """Three significant digits, two decimals at most, every digit before the point."""
+    return f"{value:,.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
 
 
 def intensity(value: float) -> str:
     """FLOP per byte, to three significant digits: 0.25, 21.3, 1,240."""
-    return _three(value)
+    return three(value)
 
 
 def percent(share: float | None) -> str:
@@ -68,9 +73,60 @@ def change(ratio: float) -> str:
     return f"{100 * (ratio - 1):+.1f} %"
 
 
+def signed_count(value: float) -> str:
+    """A change of a count: -28.33M, +1,536; below 10,000 with every digit."""
+    return f"{value:+,.0f}" if abs(value) < 10_000 else f"{'+' if value > 0 else ''}{count(value)}"
+
+
+def signed_size(byte_count: float) -> str:
+    """A change in bytes with a decimal prefix: -172.5 MB, +312 B."""
+    return f"{'+' if byte_count > 0 else ''}{size(byte_count)}"
+
+
+def measured(value: float) -> str:
+    """A time in ms or an energy in mJ of whose interval nothing is said: 0, 0.29, 5.82, 102.7, 1,240."""
+    return f"{value:,.{0 if value == 0 or value >= 999.95 else 2 if value < 9.995 else 1}f}"
+
+
+def signed(value: float) -> str:
+    """A change of such a figure: -58.1, +0.32."""
+    return f"{'-' if value < 0 else '+'}{measured(abs(value))}"
+
+
+def relative(ratio: float) -> str:
+    """What an exact ratio is off 1, in percent, signed: -50.0 %; little is not written as nothing: -0.006 %."""
+    percent = 100 * (ratio - 1)
+    decimals = 1 if percent < 999.95 else 0
+    # Nor is nearly all written as all.
+    while percent not in (0, -100) and round(percent, decimals) in (0, -100) and decimals < 9:
+        decimals += 1
+    return f"{percent:+,.{decimals}f} %"
+
+
+def relative_interval(ratio: float, low: float, high: float) -> str:
+    """What a measured ratio is off 1, with its interval, to the digit that it earns: -41 % [-43, -40]."""
+    value, least, most = (100 * (x - 1) for x in (ratio, low, high))
+    half = (most - least) / 2
+    decimals = 0 if half >= 5 or (half >= 1 and abs(value) >= 10) else 1 if half >= 0.1 else 2
+    # A rounded zero has no sign to lose.
+    value, least, most = (round(x, decimals) + 0.0 for x in (value, least, most))
+    return f"{value:+,.{decimals}f} % [{least:+,.{decimals}f}, {most:+,.{decimals}f}]"
+
+
+def times(ratio: float) -> str:
+    """A factor, to three significant digits: 1.70 ×, 12.3 ×."""
+    return f"{three(ratio)} ×"
+
+
 def plain(text: str) -> str:
     """Text from a record without control characters, which a terminal would obey."""
     return "".join(c if c.isprintable() else "�" for c in text)
+
+
+def line(text: str, most: int = 400) -> str:
+    """Text from a record as one line of at most so many characters, none of which a terminal would obey."""
+    text = plain(" ".join(text.split()))
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def seconds(value: str) -> float:
@@ -84,11 +140,6 @@ def seconds(value: str) -> float:
         if text.endswith(suffix):
             return float(text.removesuffix(suffix)) * factor
     raise ValueError(value)  # not reached: every text ends with ""
-
-
-def _three(value: float) -> str:
-    """Three significant digits, two decimals at most, every digit before the point."""
-    return f"{value:,.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
 
 
 def _decimals(estimate: Estimate) -> int:

@@ -5,17 +5,16 @@ never 0. Reading imports no torch.
 """
 
 import datetime
-import re
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
 import msgspec
 
-from bertprof import sampling
+from bertprof import sampling, schema
 from bertprof.components import COMPONENT_ORDER, Component
-from bertprof.errors import RecordError
 from bertprof.files import write_whole
 from bertprof.sampling import Estimate
 
@@ -23,16 +22,23 @@ if TYPE_CHECKING:
     import matplotlib.figure
     import pandas as pd
 
-SCHEMA = "bertprof.breakdown"
-SCHEMA_VERSION = "1.1"
+SCHEMA = schema.BREAKDOWN
+SCHEMA_VERSION = "1.2"
 
-_ADDED: Mapping[str, tuple[int, int]] = MappingProxyType({"$.checkpoint": (1, 1)})
+_ADDED: Mapping[str, tuple[int, int]] = MappingProxyType({"$.checkpoint": (1, 1), "$.run": (1, 2)})
 """The version that added a field, by its path. A record older than that may lack it; one of that version may not."""
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
-Positive = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
+MOST = 2**62
+"""No count, and no sum of counts over all rows, is larger: all fit into 64 bits."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
+Size = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
+Unit = Annotated[int, msgspec.Meta(ge=0, lt=10_000)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 Samples = list[Milliseconds]
+Forwards = Annotated[list[Annotated[float, msgspec.Meta(ge=1e-4, le=1e12)]], msgspec.Meta(min_length=1)]
+"""What whole forwards took: one tick of 0.1 µs at least."""
 
 
 class Workload(msgspec.Struct, kw_only=True):
@@ -47,8 +53,8 @@ class Workload(msgspec.Struct, kw_only=True):
     config_sha256: str
     recipes: list[str] = []
     task: str | None = None
-    batch_size: Positive
-    sequence_length: Positive | None
+    batch_size: Size
+    sequence_length: Size | None
     padding: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = 0.0
     mask: Literal["none", "2d", "4d"] = "none"
     dtype: str
@@ -71,7 +77,7 @@ class Host(msgspec.Struct, kw_only=True):
     gpu: str | None = None
     gpu_memory_bytes: Count | None = None
     driver: str | None = None
-    clocks: dict[str, int] | None = None
+    clocks: dict[str, Count] | None = None
     python: str
     torch: str
     transformers: str
@@ -108,7 +114,7 @@ class Cost(msgspec.Struct, kw_only=True):
     milliseconds, `energy_mj` in millijoules, one sample a repeat.
     """
 
-    unit: Count | None
+    unit: Unit | None
     component: Component
     parameters: Count
     nonzero_parameters: Count | None = None
@@ -134,7 +140,7 @@ class Module(msgspec.Struct, kw_only=True):
 
     path: str
     type: str
-    unit: Count | None
+    unit: Unit | None
     component: Component
     calls: Count
     parameters: Count
@@ -149,7 +155,7 @@ class Caveat(msgspec.Struct, kw_only=True):
     code: str
     text: str
     component: Component | None = None
-    unit: Count | None = None
+    unit: Unit | None = None
     value: float | None = None
 
 
@@ -157,7 +163,9 @@ class Breakdown(msgspec.Struct, kw_only=True):
     """One model under one workload, broken down. Times are in milliseconds, one sample a repeat.
 
     In every repeat the `time_ms` of all costs sum to `instrumented_ms`. `end_to_end_ms` is the bare forward, without
-    any mark, taken in the same repeat.
+    any mark, taken in the same repeat. `yardstick_ms` is what a small BERT layer took in that repeat, by component
+    (see `bertprof.measure.yardstick`). With several `processes` each gave as many repeats, one process after another.
+    `run` names the measurement: records of the same one were interleaved, and are paired by repeat.
     """
 
     schema: str = SCHEMA
@@ -170,10 +178,11 @@ class Breakdown(msgspec.Struct, kw_only=True):
     checkpoint: Checkpoint | None = None
     costs: list[Cost]
     modules: list[Module] | None = None
-    instrumented_ms: Samples | None = None
-    end_to_end_ms: Samples | None = None
+    instrumented_ms: Forwards | None = None
+    end_to_end_ms: Forwards | None = None
     yardstick_ms: dict[Component, Samples] | None = None
     processes: Positive = 1
+    run: str | None = None
     peak_memory_bytes: Count | None = None
     caveats: list[Caveat] = []
 
@@ -306,14 +315,7 @@ def now() -> str:
 
 def encode(breakdown: Breakdown) -> bytes:
     """The record as JSON: one line a field, a cost and a module, so that two records can be compared line by line."""
-    lines = []
-    for field in breakdown.__struct_fields__:
-        value = getattr(breakdown, field)
-        encoded = msgspec.json.encode(value)
-        if isinstance(value, list) and value and isinstance(value[0], msgspec.Struct):
-            encoded = b"[\n  " + b",\n  ".join(msgspec.json.encode(item) for item in value) + b"\n ]"
-        lines.append(b" " + msgspec.json.encode(field) + b": " + encoded)
-    return b"{\n" + b",\n".join(lines) + b"\n}\n"
+    return schema.encode(breakdown)
 
 
 def decode(content: bytes, where: str) -> Breakdown:
@@ -327,92 +329,83 @@ def decode(content: bytes, where: str) -> Breakdown:
         RecordError: it is not JSON, no breakdown, of a newer major version, or a field is missing, wrongly typed or
             at odds with another; the text names the field.
     """
-    try:
-        head = msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RecordError(f"{where} is not a record: {error}; it may have been cut short") from None
-    if not isinstance(head, dict) or head.get("schema") != SCHEMA:
-        raise RecordError(f'{where} is not a record: no "schema": "{SCHEMA}" in it; `bertprof breakdown -o` makes one')
-    version = _checked_version(head, where)
-    try:
-        breakdown = msgspec.convert(head, Breakdown)
-    except msgspec.ValidationError as error:
-        raise RecordError(f"{where} is not a valid record: {error}") from None
-    for problem in (*_absent(head, msgspec.to_builtins(breakdown), "$", version), *_at_odds(breakdown)):
-        raise RecordError(f"{where} is not a valid record: {problem}")
+    return of(schema.head_of(content, where), where)
+
+
+def of(head: dict[str, Any], where: str) -> Breakdown:
+    """The same from the JSON object."""
+    schema.expect(head, where, SCHEMA)
+    breakdown = schema.convert(head, where, Breakdown, SCHEMA_VERSION, _ADDED)
+    # The first is told; what comes after it may rest on what it denies.
+    for problem in itertools.chain(_odd_rows(breakdown), _odd_modules(breakdown), _odd_samples(breakdown)):
+        raise schema.invalid(where, problem)
     breakdown.schema_version = SCHEMA_VERSION
     return breakdown
 
 
-def _checked_version(head: dict[str, Any], where: str) -> tuple[int, int]:
-    version = head.get("schema_version")
-    parts = re.fullmatch(r"(\d{1,9})\.(\d{1,9})", version, re.ASCII) if isinstance(version, str) else None
-    if parts is None:
-        raise RecordError(f"{where} is not a valid record: no usable schema_version - at `$.schema_version`")
-    major, minor = int(parts[1]), int(parts[2])
-    if major > int(SCHEMA_VERSION.partition(".")[0]):
-        raise RecordError(
-            f"{where} was written with record version {version}; this bertprof reads up to {SCHEMA_VERSION}: upgrade it"
-        )
-    return major, minor
-
-
-def _absent(found: Any, complete: Any, path: str, version: tuple[int, int]) -> Iterator[str]:
-    """The fields that a record of its version always has and this one lacks; null is there, absent is not."""
-    if isinstance(complete, dict) and isinstance(found, dict):
-        for key, value in complete.items():
-            inner = f"{path}.{key}"
-            if key in found:
-                yield from _absent(found[key], value, inner, version)
-            elif inner not in _ADDED or version >= _ADDED[inner]:
-                yield f"Object missing required field `{key}` - at `{path}`"
-    elif isinstance(complete, list) and isinstance(found, list):
-        for i, (item, value) in enumerate(zip(found, complete, strict=False)):
-            if isinstance(value, dict):
-                yield from _absent(item, value, f"{path}[{i}]", version)
-
-
-def _at_odds(breakdown: Breakdown) -> Iterator[str]:
-    """What contradicts itself: rows that stand twice, samples that do not belong together, times of nothing."""
-    keys = [(cost.unit, cost.component) for cost in breakdown.costs]
-    for i, key in enumerate(keys):
-        if key in keys[:i]:
-            yield f"a second row of that unit and component - at `$.costs[{i}]`"
+def _odd_rows(breakdown: Breakdown) -> Iterator[str]:
+    """Rows that stand twice, parts larger than their whole, sums beyond what a count can be."""
+    seen = set()
     for i, cost in enumerate(breakdown.costs):
+        if (cost.unit, cost.component) in seen:
+            yield f"a second row of that unit and component - at `$.costs[{i}]`"
+        seen.add((cost.unit, cost.component))
         for part, whole_of in (("nonzero_parameters", "parameters"), ("useful_macs", "macs")):
             some, all_ = getattr(cost, part), getattr(cost, whole_of)
             if some is not None and some > all_:
                 yield f"{some} of {all_} {whole_of} - at `$.costs[{i}].{part}`"
-    for metric in ("parameters", "macs", "flops"):
-        if breakdown.modules is not None:
-            of_modules, of_rows = sum(getattr(module, metric) for module in breakdown.modules), breakdown.total(metric)
-            if of_modules != of_rows:
-                yield f"the modules' {metric} sum to {of_modules}, the rows' to {of_rows} - at `$.modules`"
-                return
-    whole = breakdown.instrumented_ms
-    expected = None if whole is None else len(whole)
-    series: list[tuple[str, Samples | None]] = [("end_to_end_ms", breakdown.end_to_end_ms)]
-    series += [(f"costs[{i}].time_ms", cost.time_ms) for i, cost in enumerate(breakdown.costs)]
-    for path, samples in series:
-        if (None if samples is None else len(samples)) != expected:
-            has = "null" if samples is None else f"{len(samples)} samples"
-            wanted = "is null" if expected is None else f"has {expected}"
-            yield f"{has} where instrumented_ms {wanted} - at `$.{path}`"
-            return
-    if whole is None or breakdown.end_to_end_ms is None:
+    for metric in ("parameters", "parameter_bytes", "macs", "flops", "bytes_moved", "activation_bytes"):
+        total = sum(getattr(cost, metric) or 0 for cost in breakdown.costs)
+        if total > MOST:
+            yield f"the rows' {metric} sum to {total}, more than {MOST} - at `$.costs`"
+
+
+def _odd_modules(breakdown: Breakdown) -> Iterator[str]:
+    """Modules that are not those of the rows."""
+    if breakdown.modules is None:
         return
-    for field, samples in (("instrumented_ms", whole), ("end_to_end_ms", breakdown.end_to_end_ms)):
-        if not samples or min(samples) <= 0:
-            yield f"a forward takes more than 0 ms - at `$.{field}`"
-            return
+    for metric in ("parameters", "macs", "flops"):
+        of_modules, of_rows = sum(getattr(module, metric) for module in breakdown.modules), breakdown.total(metric)
+        if of_modules != of_rows:
+            yield f"the modules' {metric} sum to {of_modules}, the rows' to {of_rows} - at `$.modules`"
+
+
+def _odd_samples(breakdown: Breakdown) -> Iterator[str]:
+    """Samples that do not belong together, and times without what was timed."""
+    whole = breakdown.instrumented_ms
+    timed: list[tuple[str, Samples | None]] = [("instrumented_ms", whole), ("end_to_end_ms", breakdown.end_to_end_ms)]
+    timed += [(f"costs[{i}].time_ms", cost.time_ms) for i, cost in enumerate(breakdown.costs)]
+    if breakdown.yardstick_ms is not None:
+        timed += [(f"yardstick_ms.{component}", samples) for component, samples in breakdown.yardstick_ms.items()]
+        if not breakdown.yardstick_ms:
+            yield "no component; null where there is no yardstick - at `$.yardstick_ms`"
+    yield from _unequal(timed, breakdown.processes)
+    for field in ("device_time_ms", "energy_mj"):
+        series = [(f"costs[{i}].{field}", getattr(cost, field)) for i, cost in enumerate(breakdown.costs)]
+        yield from _unequal([(path, samples) for path, samples in series if samples is not None], breakdown.processes)
+    if whole is None:
+        return
     for i, total in enumerate(whole):
         parts = sum(cost.time_ms[i] for cost in breakdown.costs if cost.time_ms is not None)
         if abs(parts - total) > 1e-6 * max(1.0, total):
             yield f"the rows sum to {parts:.4f} ms, not to {total:.4f} - at `$.instrumented_ms[{i}]`"
-            return
     for field in ("clock", "marks", "weights"):
         if getattr(breakdown.workload, field) is None:
             yield f"null in a record with times - at `$.workload.{field}`"
+
+
+def _unequal(series: Sequence[tuple[str, Samples | None]], processes: int) -> Iterator[str]:
+    """Series of other length than the first, or of a length that is not that of so many processes."""
+    for path, samples in series:
+        first, wanted = series[0]
+        if (samples is None) != (wanted is None) or len(samples or ()) != len(wanted or ()):
+            has = "null" if samples is None else f"{len(samples)} samples"
+            other = "is null" if wanted is None else f"has {len(wanted)}"
+            yield f"{has} where {first} {other} - at `$.{path}`"
+        elif samples is not None and not samples:
+            yield f"no samples; null where there are none - at `$.{path}`"
+        elif samples is not None and len(samples) % processes:
+            yield f"{len(samples)} samples, not as many from each of {processes} processes - at `$.{path}`"
 
 
 def load(path: str | Path) -> Breakdown:
@@ -421,8 +414,4 @@ def load(path: str | Path) -> Breakdown:
     Raises:
         RecordError: the file cannot be read or is not a valid record.
     """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise RecordError(f"cannot read {path}: {error.strerror or error}") from None
-    return decode(content, str(path))
+    return decode(schema.read(Path(path)), str(path))

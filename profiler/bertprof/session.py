@@ -3,34 +3,25 @@
 Everything heavy is imported inside the functions, after what was asked has been checked as far as it can be without.
 """
 
-import math
-import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from bertprof import catalog, configuration
+from bertprof import sides
+from bertprof.difference import Diff
 from bertprof.errors import UsageError
+from bertprof.measurement import MOST_COMPARED, Progress, options_of, run, silent
 from bertprof.record import Breakdown
+from bertprof.sides import Side
 from bertprof.survey import claims
 
 if TYPE_CHECKING:
     from torch import nn
 
-MOST_TOKENS = 10**9
-"""Tokens in a batch; more is a slip of the keyboard."""
+    from bertprof import limits, readiness
 
-LONGEST_S = 86400.0
-"""The longest least time of sampling: a day."""
-
-_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-
-Progress = Callable[[str, float], None]
-
-
-def _silent(step: str, fraction: float) -> None:
-    pass
+UNTIL_AT_MOST_S = 60.0
+"""Seconds after which sampling until a precision is given up."""
 
 
 def breakdown(
@@ -50,8 +41,9 @@ def breakdown(
     anatomy: Mapping[str, str] | None = None,
     time: bool = True,
     min_time_s: float = 2.0,
+    processes: int = 1,
     label: str | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Breakdown:
     """Breaks a model down into components: parameters, MACs, FLOPs and measured time of each.
 
@@ -72,7 +64,9 @@ def breakdown(
             folder that holds some (None).
         anatomy: regular expression on a module's full path → component, or "unit", over what is found by itself.
         time: measure time; otherwise nothing runs and no weights are built.
-        min_time_s: seconds of sampling at least.
+        min_time_s: seconds of sampling at least, in each process.
+        processes: measure in so many fresh processes, one after another, and pool them: only several tell how far one
+            differs from the next. 1: in this process.
         label: what to call the result in reports.
         progress: is told what is being done and how far that is, 0 to 1.
 
@@ -82,50 +76,302 @@ def breakdown(
     Raises:
         BertprofError: one of its kinds, with one line that says what is wrong and what to do.
     """
-    _check(threads, min_time_s, batch_size=batch_size, sequence_length=sequence_length)
-    if not 0 <= padding < 1:
-        raise UsageError(f"padding is {padding}; it is a share of the sequence, at least 0 and below 1")
-    own_code = _is_reference(str(model))
-    if inputs is not None and not own_code:
-        raise UsageError(f"--inputs goes with a model of the form package.module:callable; {model} makes its own")
-    found = None if own_code else configuration.resolve(str(model))
-    if found is not None and weights and not time and found.origin != "folder":
-        raise UsageError("weights are loaded to be timed: --weights and --no-time exclude each other")
-
-    from bertprof.measure import build, profiler, subject
-
-    _one_of("dtype", dtype, build.DTYPES)
-    _one_of("attention", attention, ("sdpa", "eager"))
-    if task is not None:
-        _one_of("task", task, build.TASKS)
-    request = subject.Request(
+    side = Side(
+        model=str(model),
+        inputs=inputs,
+        device=device,
         batch_size=batch_size,
         sequence_length=sequence_length,
         padding=padding,
         dtype=dtype,
         attention=attention,
         task=task,
-        # What only counts need not wake a GPU.
-        device=subject.find_device("cpu" if device == "auto" and not time else device),
+        overrides=dict(overrides or {}),
         weights=weights,
-        anatomy=anatomy or {},
+        anatomy=dict(anatomy or {}),
     )
-    options = profiler.Options(time=time, min_time_s=min_time_s, threads=threads, label=label, progress=progress)
-    if found is None:
-        given = {
-            "--padding": bool(padding),
-            "--task": task is not None,
-            "--set": bool(overrides),
-            "--weights or --no-weights": weights is not None,
-            "--attention": attention != "sdpa",
-        }
-        if any(given.values()):
-            named = ", ".join(option for option, is_given in given.items() if is_given)
-            raise UsageError(f"{named}: {model} is your own code, in which that is to be set")
-        from bertprof.measure import live
+    options = {"threads": threads, "time": time, "min_time_s": min_time_s, "label": label}
+    return run([side], options, processes, progress)[0]
 
-        return profiler.measure([live.from_reference(str(model), inputs, request)], options)[0]
-    return profiler.measure([subject.from_configuration(found, overrides or {}, request)], options)[0]
+
+class Asked(TypedDict, total=False):
+    """What is asked of models by name in a comparison; as in `breakdown`."""
+
+    device: str
+    batch_size: int
+    sequence_length: int
+    padding: float
+    dtype: str
+    attention: str
+    task: str | None
+    overrides: Mapping[str, str]
+    weights: bool | None
+    anatomy: Mapping[str, str]
+
+
+class Gates(TypedDict, total=False):
+    """What a diff is checked against.
+
+    Attributes:
+        fail_on: what fails, as `[SCOPE.]METRIC:+N%`; see `bertprof.gate`.
+        warn_on: what only warns.
+        require: least gains, as `ffn.time:-30%` or `time:1.5x`.
+        budget: ceilings of the second side, as `total.bytes:100MB`.
+        allow_mismatch: in what the sides may differ and be compared all the same.
+        min_samples: repeats a side below which no gate on a time says anything.
+        accuracy: before and after, in points, for the survey's ΔMS/ΔA.
+        accuracy_metric: what they are of, as MNLI.
+    """
+
+    fail_on: Sequence[str]
+    warn_on: Sequence[str]
+    require: Sequence[str]
+    budget: Sequence[str]
+    allow_mismatch: Sequence[str]
+    min_samples: int
+    accuracy: tuple[float, float] | None
+    accuracy_metric: str | None
+
+
+def compare(
+    before: "nn.Module | str | Path",
+    after: "nn.Module | str | Path",
+    inputs: Any = None,
+    *,
+    gates: Gates | None = None,
+    threads: int | None = None,
+    time: bool = True,
+    min_time_s: float = 2.0,
+    max_time_s: float | None = None,
+    until: float | None = None,
+    processes: int = 1,
+    progress: Progress = silent,
+    **asked: Unpack[Asked],
+) -> Diff:
+    """Measures two models together, interleaved round by round in random order, and compares them.
+
+    Args:
+        before: a live module, or a model by name as in `breakdown`.
+        after: the same.
+        inputs: what the forward of live modules takes; for models of the form `package.module:callable`, one that
+            returns it. The same for both.
+        gates: what the diff is checked against.
+        threads, time, progress: as in `breakdown`.
+        min_time_s: seconds of sampling at least, for both together.
+        max_time_s: seconds at most; three times the least otherwise, or 60 s where `until` asks for a precision.
+        until: sample until the change of the latency, and of every component that matters to it, is known to that
+            share (0.02: ± 2 %) or the time is up. The diff's intervals say what was reached.
+        processes: measure both together in each of so many fresh processes; for models by name.
+        asked: the workload of models by name, as in `breakdown`.
+
+    Raises:
+        BertprofError: one of its kinds, with one line that says what is wrong and what to do.
+    """
+    pair = interleaved(
+        before,
+        after,
+        inputs,
+        threads=threads,
+        time=time,
+        min_time_s=min_time_s,
+        max_time_s=max_time_s,
+        until=until,
+        processes=processes,
+        progress=progress,
+        **asked,
+    )
+    return diff(*pair, **(gates or {}))
+
+
+def interleaved(
+    before: "nn.Module | str | Path",
+    after: "nn.Module | str | Path",
+    inputs: Any = None,
+    *,
+    changes: tuple[Sequence[str], Sequence[str]] = ((), ()),
+    threads: int | None = None,
+    time: bool = True,
+    min_time_s: float = 2.0,
+    max_time_s: float | None = None,
+    until: float | None = None,
+    processes: int = 1,
+    progress: Progress = silent,
+    **asked: Unpack[Asked],
+) -> tuple[Breakdown, Breakdown]:
+    """The two Breakdowns that `compare` compares, whose repeats are paired; arguments as there.
+
+    Args:
+        changes: for each side, what is asked of it otherwise, as KEY=VALUE.
+    """
+    if until is not None and not 0 < until < 1:
+        raise UsageError(f"until is {until}; it is a share above 0 and below 1: 0.02 for ± 2 %")
+    limit = max_time_s
+    if limit is None and until is not None:
+        limit = max(UNTIL_AT_MOST_S, min_time_s)
+    names: list[Side] = []
+    for model, pairs, option in ((before, changes[0], "--before"), (after, changes[1], "--after")):
+        if isinstance(model, str | Path):
+            side: Side = {**sides.DEFAULTS, **asked, "model": str(model), "inputs": inputs}  # type: ignore[typeddict-item]
+            names.append(sides.changed(side, pairs, option))
+    options = {
+        "threads": threads,
+        "time": time,
+        "min_time_s": min_time_s,
+        "max_time_s": limit,
+        "until": until,
+    }
+    if len(names) == 2:
+        first, second = run(names, options, processes, progress)
+        return first, second
+    if names or processes != 1:
+        raise UsageError("both sides must be live modules, or both names; only names can be measured in processes")
+    sides.check(threads, min_time_s)
+    from bertprof.measure import live, profiler
+
+    anatomy = asked.get("anatomy")
+    subjects = [live.from_module(model, inputs, None, anatomy) for model in (before, after)]  # type: ignore[arg-type]
+    first, second = profiler.measure(
+        subjects, options_of(threads, time, min_time_s, None, progress, limit, until, MOST_COMPARED)
+    )
+    return first, second
+
+
+def sides_of(
+    before: str,
+    after: str,
+    inputs: str | None = None,
+    *,
+    changes: tuple[Sequence[str], Sequence[str]] = ((), ()),
+    threads: int | None = None,
+    time: bool = True,
+    min_time_s: float = 2.0,
+    max_time_s: float | None = None,
+    until: float | None = None,
+    processes: int | None = None,
+    progress: Progress = silent,
+    **asked: Unpack[Asked],
+) -> tuple[Breakdown, Breakdown]:
+    """The two breakdowns that a command line names: records are read, models measured; arguments as in `interleaved`.
+
+    Two models are measured together. A model beside a record is measured under the record's workload, in as many
+    processes as the record was.
+
+    Raises:
+        UsageError: options that have nothing to apply to.
+        BertprofError: a side can be neither read nor measured.
+    """
+    found = (sides.find(before), sides.find(after))
+    names = [side for side in found if isinstance(side, str)]
+    if len(names) == 2:
+        return interleaved(
+            names[0],
+            names[1],
+            inputs,
+            changes=changes,
+            threads=threads,
+            time=time,
+            min_time_s=min_time_s,
+            max_time_s=max_time_s,
+            until=until,
+            processes=processes or 1,
+            progress=progress,
+            **asked,
+        )
+    # What a record fixes already: everything but how long to measure.
+    free = ("overrides", "weights", "anatomy")
+    defaults: Mapping[str, object] = sides.DEFAULTS
+    given = [key for key, value in asked.items() if key not in free and value != defaults[key]]
+    given += [name for name, value in (("threads", threads), ("until", until)) if value is not None]
+    if not names:
+        applied: dict[str, object] = {
+            "overrides": asked.get("overrides") or None,
+            "weights": asked.get("weights"),
+            "inputs": inputs,
+        }
+        applied |= {"processes": processes, "max_time": max_time_s, "no_time": None if time else True}
+        given += [name for name, value in applied.items() if value is not None]
+    if given:
+        what = "a MODEL beside a record takes the record's workload" if names else "both sides are records"
+        raise UsageError(
+            f"{', '.join(_option(key) for key in given)}: {what}; measure it otherwise with `breakdown -o`"
+        )
+    for side, pairs, option in zip(found, changes, ("--before", "--after"), strict=True):
+        if pairs and not isinstance(side, str):
+            raise UsageError(f"{option} {pairs[0]}: that side is a record, which is as it was measured")
+    pair: list[Breakdown] = []
+    for i, (side, option) in enumerate(zip(found, ("--before", "--after"), strict=True)):
+        if isinstance(side, str):
+            other = found[1 - i]
+            assert isinstance(other, Breakdown)
+            like = sides.like(other, side)
+            like["overrides"], like["anatomy"] = dict(asked.get("overrides", {})), dict(asked.get("anatomy", {}))
+            like["weights"], like["inputs"] = asked.get("weights"), inputs
+            options = {"threads": other.workload.threads, "time": time and other.timed, "min_time_s": min_time_s}
+            side = run([sides.changed(like, changes[i], option)], options, processes or other.processes, progress)[0]
+        pair.append(side)
+    return pair[0], pair[1]
+
+
+def _option(key: str) -> str:
+    return {"sequence_length": "--seq-length", "overrides": "--set"}.get(key, f"--{key.replace('_', '-')}")
+
+
+def diff(before: Breakdown, after: Breakdown, **gates: Unpack[Gates]) -> Diff:
+    """Compares two breakdowns: exactly on counts, by evidence on times.
+
+    Args:
+        before: one side.
+        after: the other.
+        gates: what the diff is checked against; see `Gates`.
+
+    Returns:
+        the Diff, which shows itself in a notebook and has `.save()`, `.frame()`, `.figure()` and `.text()`.
+
+    Raises:
+        UsageError: a gate cannot be read, or its scope or metric matches nothing.
+    """
+    from bertprof import gate, limits
+
+    specs = [
+        *(limits.parse("fail-on", text) for text in gates.get("fail_on", ())),
+        *(limits.parse("warn-on", text) for text in gates.get("warn_on", ())),
+        *(limits.parse("require", text) for text in gates.get("require", ())),
+        *(limits.parse("budget", text) for text in gates.get("budget", ())),
+    ]
+    return checked_diff(
+        before,
+        after,
+        specs,
+        allowed=gates.get("allow_mismatch", ()),
+        min_samples=gates.get("min_samples", gate.FEWEST_SAMPLES),
+        accuracy=gates.get("accuracy"),
+        accuracy_metric=gates.get("accuracy_metric"),
+    )
+
+
+def checked_diff(
+    before: Breakdown,
+    after: Breakdown,
+    specs: "Sequence[limits.Spec]",
+    *,
+    allowed: Sequence[str] = (),
+    min_samples: int,
+    accuracy: tuple[float, float] | None = None,
+    accuracy_metric: str | None = None,
+    command: str | None = None,
+) -> Diff:
+    """The same with gates that were read already; `command` makes the diff again."""
+    from bertprof import comparison, gate
+
+    unknown = set(allowed) - set(comparison.MISMATCHES)
+    if unknown:
+        known = ", ".join(comparison.MISMATCHES)
+        raise UsageError(f"--allow-mismatch {', '.join(sorted(unknown))}: unknown; use one of {known}")
+    compared = comparison.Comparison(before, after, allowed)
+    result = compared.diff(None if accuracy is None else comparison.accuracy(before, after, accuracy, accuracy_metric))
+    result.gates = gate.check(specs, compared, min_samples=min_samples)
+    result.command = command
+    return result
 
 
 def profile(
@@ -138,7 +384,7 @@ def profile(
     time: bool = True,
     min_time_s: float = 2.0,
     label: str | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Breakdown:
     """Breaks a live model down, as it is and where it is, and leaves it as it was.
 
@@ -157,11 +403,11 @@ def profile(
     Raises:
         BertprofError: one of its kinds, with one line that says what is wrong and what to do.
     """
-    _check(threads, min_time_s)
+    sides.check(threads, min_time_s)
 
     from bertprof.measure import live, profiler
 
-    options = profiler.Options(time=time, min_time_s=min_time_s, threads=threads, label=label, progress=progress)
+    options = options_of(threads, time, min_time_s, label, progress)
     return profiler.measure([live.from_module(model, inputs, name, anatomy)], options)[0]
 
 
@@ -172,7 +418,7 @@ def survey_figure2(
     threads: int | None = None,
     time: bool = True,
     min_time_s: float = 2.0,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Breakdown:
     """Breaks BERT-base down as the survey's Figure 2 does; `bertprof.survey.claims.check` then checks its claims.
 
@@ -189,25 +435,24 @@ def survey_figure2(
     )
 
 
-def _check(threads: int | None, min_time_s: float, **sizes: int) -> None:
-    """What can be checked of the options before anything is loaded."""
-    for name, value in sizes.items():
-        if value < 1:
-            raise UsageError(f"{name} is {value}; it must be at least 1")
-    if math.prod(sizes.values()) > MOST_TOKENS:
-        raise UsageError(f"{' × '.join(f'{n} {v}' for n, v in sizes.items())} is more than {MOST_TOKENS:,} tokens")
-    cores = os.cpu_count() or 1
-    if threads is not None and not 1 <= threads <= cores:
-        raise UsageError(f"threads is {threads}; it must be from 1 to the {cores} cores of this machine")
-    if not 0 <= min_time_s <= LONGEST_S:
-        raise UsageError(f"the least time is {min_time_s} s; it must be from 0 to {LONGEST_S:.0f} s")
+def doctor(
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    processes: int = 3,
+    min_time_s: float = 2.0,
+    progress: Progress = silent,
+) -> "list[readiness.Check]":
+    """Examines whether this machine is fit to measure on, and how small a change can be seen on it.
 
+    Args:
+        device, threads, progress: as in `breakdown`.
+        processes: fresh processes for the noise between them; 0 leaves that out.
+        min_time_s: seconds of sampling for each measurement of noise.
+    """
+    sides.check(threads, min_time_s)
+    from bertprof.measure import readiness, subject
 
-def _is_reference(model: str) -> bool:
-    """Whether a model is named as package.module:callable; a path or a known name of that form wins."""
-    return bool(_REFERENCE.fullmatch(model)) and not Path(model).exists() and catalog.find(model) is None
-
-
-def _one_of(option: str, value: str, known: Any) -> None:
-    if value not in known:
-        raise UsageError(f"{option} {value!r} is unknown; use one of {', '.join(known)}")
+    return readiness.examine(
+        subject.find_device(device), threads=threads, processes=processes, min_time_s=min_time_s, progress=progress
+    )

@@ -1,15 +1,62 @@
 """What a project sets for itself: `[tool.bertprof]` in the pyproject.toml of the working directory or above it.
 
+[tool.bertprof]
+fail-on = ["parameters:+0", "ffn.time:+5%"]     # warn-on, require, budget: see bertprof.gate
+strict = true
+allow-mismatch = ["torch"]
+min-samples = 20
+
 [tool.bertprof.anatomy]
 'encoder\\.blocks\\.\\d+\\.mixer' = "softmax-attention"
 """
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from bertprof import gate, limits
+from bertprof.comparison import MISMATCHES
 from bertprof.components import Component
 from bertprof.errors import UsageError
+from bertprof.limits import Spec
+
+_KEYS = ("anatomy", *limits.KINDS, "strict", "allow-mismatch", "min-samples")
+
+
+class GateSettings(NamedTuple):
+    """How a project judges a change: its gates, and the options of `bertprof diff` of the same names."""
+
+    specs: list[Spec]
+    strict: bool
+    allow_mismatch: list[str]
+    min_samples: int
+
+
+def gates(start: Path | None = None) -> GateSettings:
+    """The project's gates.
+
+    Args:
+        start: where to look first; the working directory otherwise.
+
+    Raises:
+        UsageError: the file is no TOML, or a value is none of its key; the text names both.
+    """
+    path, table = _table(start or Path.cwd())
+    specs = [
+        limits.parse(kind, text, str(path)) for kind in limits.KINDS for text in _texts(table.get(kind, []), path, kind)
+    ]
+    strict = table.get("strict", False)
+    if not isinstance(strict, bool):
+        raise UsageError(f"{path}: [tool.bertprof] strict is {strict!r}; write true or false")
+    allowed = _texts(table.get("allow-mismatch", []), path, "allow-mismatch")
+    for key in allowed:
+        if key not in MISMATCHES:
+            known = ", ".join(MISMATCHES)
+            raise UsageError(f"{path}: [tool.bertprof] allow-mismatch has {key!r}; use one of {known}")
+    fewest = table.get("min-samples", gate.FEWEST_SAMPLES)
+    if not isinstance(fewest, int) or isinstance(fewest, bool) or fewest < 1:
+        raise UsageError(f"{path}: [tool.bertprof] min-samples is {fewest!r}; write a whole number from 1 on")
+    return GateSettings(specs, strict, allowed, fewest)
 
 
 def anatomy(start: Path | None = None) -> dict[str, str]:
@@ -32,6 +79,14 @@ def anatomy(start: Path | None = None) -> dict[str, str]:
     return mapping
 
 
+def _texts(value: Any, path: Path | None, key: str) -> list[str]:
+    """A list of texts, or the one text that stands for it."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise UsageError(f"{path}: [tool.bertprof] {key} must be a text or a list of texts, not {value!r}")
+    return texts
+
+
 def _table(start: Path) -> tuple[Path | None, dict[str, Any]]:
     """The nearest pyproject.toml, upwards, and its [tool.bertprof]; an empty one where there is none."""
     for folder in (start, *start.absolute().parents):
@@ -45,8 +100,8 @@ def _table(start: Path) -> tuple[Path | None, dict[str, Any]]:
         table = tools.get("bertprof", {}) if isinstance(tools, dict) else {}
         if not isinstance(table, dict):
             raise UsageError(f"{path}: [tool.bertprof] must be a table")
-        unknown = set(table) - {"anatomy"}
+        unknown = set(table) - set(_KEYS)
         if unknown:
-            raise UsageError(f"{path}: [tool.bertprof] has no {', '.join(sorted(unknown))}; it has: anatomy")
+            raise UsageError(f"{path}: [tool.bertprof] has no {', '.join(sorted(unknown))}; it has: {', '.join(_KEYS)}")
         return path, table
     return None, {}

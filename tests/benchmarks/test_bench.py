@@ -7,7 +7,7 @@ a start (another process, a cold disk) only ever adds.
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,41 +17,15 @@ import transformers
 import bertprof
 from bertprof import catalog, sampling
 from bertprof.components import Component
-from bertprof.formatting import plain
-from bertprof.measure import build, host, timing
-from bertprof.record import Breakdown, now
+from bertprof.measure import build, timing
+from bertprof.record import Breakdown
 
 pytestmark = pytest.mark.bench
 
-REPORT = Path(__file__).parents[2] / "reports" / "benchmarks.md"
 PAIRS = 400
 STARTS = 7
 
 Note = Callable[[str, str, str], None]
-
-
-@pytest.fixture(scope="module")
-def note() -> Iterator[Note]:
-    """Notes a claim, its bar and what was measured; all are written down at the end."""
-    rows: list[str] = []
-
-    def add(claim: str, bar: str, measured: str) -> None:
-        rows.append(f"| {claim} | {bar} | {measured} |")
-        print(f"\n{claim}: {measured} (bar: {bar})")
-
-    yield add
-    machine = host.describe(torch.device("cpu"))
-    lines = [
-        "# Benchmarks",
-        "",
-        f"Written by `make bench` on {now()[:10]}: {plain(machine.cpu)}, {machine.cores} cores, "
-        f"torch {machine.torch}, transformers {machine.transformers}, Python {machine.python}.",
-        "",
-        "| claim | bar | measured |",
-        "| --- | --- | --- |",
-        *rows,
-    ]
-    REPORT.write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +34,7 @@ def bert_base() -> Breakdown:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timing, "FEWEST_ROUNDS", PAIRS)
         # Every pair stays in the record, not the usual hundred blocks.
-        patch.setattr(sampling, "blocks", lambda count: [range(i, i + 1) for i in range(count)])
+        patch.setattr(sampling, "blocks", lambda count, most: [range(i, i + 1) for i in range(count)])
         return bertprof.breakdown("bert-base-uncased", device="cpu", min_time_s=0)
 
 

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +16,93 @@ def test_this_machine():
     assert found.torch == torch.__version__
     assert found.gpu is None
     assert found.driver is None
+
+
+# The files of a system ------------------------------------------------------------------------------------------------
+
+Write = Callable[[str, str], None]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a file of a fake system below `tmp_path`."""
+
+    def written(path: str, text: str) -> None:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+
+    return written
+
+
+@pytest.mark.parametrize(("text", "number"), [("12\n", 12), ("-1\n", -1), ("max\n", None), ("", None), ("1.5", None)])
+def test_numbers(text: str, number: int | None, write: Write, tmp_path: Path):
+    write("file", text)
+    assert host.number(tmp_path / "file") == number
+    assert host.number(tmp_path / "none") is None
+
+
+def test_tables(write: Write, tmp_path: Path):
+    write("file", "MemTotal:       24684084 kB\nnr_throttled 3\nbroken\n\nword other\n")
+    assert host.table(tmp_path / "file") == {"MemTotal": 24684084, "nr_throttled": 3}
+
+
+def test_hyperthreads_share_a_core(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(host, "cpus", lambda: [0, 1, 2, 5])
+    for cpu, siblings in {0: "0,4", 1: "1,5", 2: "2,6", 4: "0,4", 5: "1,5"}.items():
+        write(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", siblings + "\n")
+    assert host.physical_cores(tmp_path) == [[0], [1, 5], [2]]
+    assert host.physical_cores(tmp_path / "none") == [[0], [1], [2], [5]]
+
+
+def test_the_tightest_quota_counts(write: Write, tmp_path: Path):
+    write("proc/self/cgroup", "0::/pod/job\n")
+    assert host.quota_cores(tmp_path) is None
+    write("sys/fs/cgroup/pod/job/cpu.max", "max 100000\n")
+    write("sys/fs/cgroup/cpu.stat", "")
+    assert host.quota_cores(tmp_path) is None
+    write("sys/fs/cgroup/pod/cpu.max", "150000 100000\n")
+    assert host.quota_cores(tmp_path) == 1.5
+    write("sys/fs/cgroup/pod/job/cpu.max", "400000 100000\n")
+    assert host.quota_cores(tmp_path) == 1.5
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("-1", None), ("250000", 2.5)])
+def test_a_quota_of_version_1(quota: str, cores: float | None, write: Write, tmp_path: Path):
+    write("proc/self/cgroup", "8:memory:/other\n4:cpu,cpuacct:/docker/abc\n")
+    write("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", quota)  # a container sees its own group as the outermost
+    write("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000")
+    assert host.quota_cores(tmp_path) == cores
+
+
+def test_available_memory_is_that_of_the_machine_and_of_each_container(write: Write, tmp_path: Path):
+    assert host.available_bytes(tmp_path) is None
+    write("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable: 4000 kB\n")
+    assert host.available_bytes(tmp_path) == 4000 * 1024
+    write("proc/self/cgroup", "0::/job\n")
+    write("sys/fs/cgroup/job/memory.max", "max\n")
+    write("sys/fs/cgroup/job/memory.current", "1000000\n")
+    assert host.available_bytes(tmp_path) == 4000 * 1024
+    write("sys/fs/cgroup/job/memory.max", "3000000\n")
+    assert host.available_bytes(tmp_path) == 2_000_000
+    write("sys/fs/cgroup/job/memory.stat", "anon 1\ninactive_file 400000\n")
+    assert host.available_bytes(tmp_path) == 2_400_000
+    write("sys/fs/cgroup/memory.max", "500000\n")
+    write("sys/fs/cgroup/memory.current", "900000\n")
+    assert host.available_bytes(tmp_path) == 0
+
+
+def test_available_memory_in_version_1(write: Write, tmp_path: Path):
+    write("proc/meminfo", "MemAvailable: 4000 kB\n")
+    write("proc/self/cgroup", "8:memory:/job\n")
+    write("sys/fs/cgroup/memory/job/memory.limit_in_bytes", "3000000")
+    write("sys/fs/cgroup/memory/job/memory.usage_in_bytes", "2900000")
+    write("sys/fs/cgroup/memory/job/memory.stat", "total_inactive_file 50000\n")
+    write("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712")
+    write("sys/fs/cgroup/memory/memory.usage_in_bytes", "2900000")
+    assert host.available_bytes(tmp_path) == 150_000
+
+
+# GPU ------------------------------------------------------------------------------------------------------------------
 
 
 class FakeNvml:
@@ -76,3 +165,24 @@ def test_a_gpu_without_nvml(nvml: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(__import__("sys").modules, "pynvml", nvml)
     found = host.describe(torch.device("cuda:0"))
     assert (found.gpu, found.driver, found.clocks) == ("H100", None, None)
+
+
+@pytest.mark.parametrize(
+    ("uuid", "known"), [("12-34", "GPU-12-34"), ("GPU-12", "GPU-12"), ("12", "MIG-12"), ("MIG-12", "MIG-12")]
+)
+def test_a_device_is_found_by_any_of_its_names(uuid: str, known: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=uuid))
+
+    def handle(name: str) -> str:
+        if name != known:
+            raise RuntimeError("not found")
+        return f"handle of {name}"
+
+    nvml = FakeNvml()
+    monkeypatch.setattr(nvml, "nvmlDeviceGetHandleByUUID", handle)
+    monkeypatch.setattr(nvml, "nvmlDeviceGetName", lambda handle: f"name by {handle}", raising=False)
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", nvml)
+    with host.nvml(torch.device("cuda:0")) as gpu:
+        assert gpu.ask("Name") == f"name by handle of {known}"
+        assert gpu.ask("Nonsense") is None
+    assert not nvml.open

@@ -14,15 +14,15 @@ import bertprof
 from bertprof.attribution import Owner
 from bertprof.components import Component
 from bertprof.errors import ConfigurationError, DeviceError, UsageError
-from bertprof.measure import recording, timing
+from bertprof.measure import noise, recording, timing
 from conftest import FAMILIES, tiny
 
 IDS = torch.ones(1, 8, dtype=torch.long)
 
 
 def codes(breakdown: bertprof.Breakdown) -> list[str]:
-    """The caveats, but for that of a machine that does other things beside the tests."""
-    return [caveat.code for caveat in breakdown.caveats if caveat.code != "unsteady-time"]
+    """The caveats, but for those of a machine that does other things beside the tests."""
+    return [caveat.code for caveat in breakdown.caveats if caveat.code not in ("unsteady-time", *noise.CODES)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -311,16 +311,20 @@ def series_of(rows: list[tuple[int, int]]) -> timing.Series:
     return series
 
 
+def kept_of(series: timing.Series) -> recording.Kept:
+    return recording.kept_of(series, recording.chosen([series]))
+
+
 def test_rounding_keeps_the_sum():
     # 149 + 149 ns: each alone is 0.1 µs, together 0.3 µs
-    kept = recording.kept_of(series_of([(149, 149)] * 3))
+    kept = kept_of(series_of([(149, 149)] * 3))
     assert kept.instrumented == [0.0003] * 3
     assert [a + b for a, b in zip(kept.rows[A], kept.rows[B], strict=True)] == pytest.approx([0.0003] * 3)
 
 
 def test_more_than_a_hundred_repeats_become_whole_median_repeats_of_blocks():
     rows = [(1000 * i, 5_000_000 - 999 * i) for i in range(300)]
-    kept = recording.kept_of(series_of(rows))
+    kept = kept_of(series_of(rows))
     assert len(kept.instrumented) == len(kept.end_to_end) == len(kept.rows[A]) == 100
     # Blocks of three in rising order: the middle one of each is kept, with the parts that it had.
     for block in range(100):
@@ -342,7 +346,7 @@ def test_what_is_kept_tells_the_true_overhead_for_any_number_of_repeats(repeats:
         for _ in range(repeats):
             bare, marked = (round(10_000_000 * cost * generator.gauss(1, noise)) for cost in (1.0, 1.01))
             series.add(timing.Tape([], [bare]), timing.Tape([], [marked]), {A: marked})
-        kept = recording.kept_of(series)
+        kept = kept_of(series)
         found.append(statistics.median(kept.instrumented) / statistics.median(kept.end_to_end))
         medians.append(statistics.median(kept.end_to_end))
     # Each median of 100 is known to noise · 1.25/√100, the mean of 40 ratios of two to a √(2/40) of it.
@@ -355,8 +359,54 @@ def test_pairs_stay_pairs():
     series = timing.Series("hooks")
     for i in range(1, 1001):
         series.add(timing.Tape([], [i * 1000]), timing.Tape([], [i * 2000]), {A: i * 2000})
-    kept = recording.kept_of(series)
+    kept = kept_of(series)
     assert [a / b for a, b in zip(kept.instrumented, kept.end_to_end, strict=True)] == pytest.approx([2.0] * 100)
+
+
+def test_series_of_one_run_keep_the_same_rounds():
+    """So that a pair of rounds, and the yardstick of a round, stays together."""
+    series = [series_of([(i, factor * 1_000_000 * (7 * i % 301)) for i in range(1, 301)]) for factor in (1, 2)]
+    rounds = recording.chosen(series)
+    assert len(rounds) == 100
+    first, second = (recording.kept_of(one, rounds) for one in series)
+    assert [b / a for a, b in zip(first.rows[B], second.rows[B], strict=True)] == pytest.approx([2] * 100, abs=1e-3)
+    assert recording.chosen(series, 1000) == list(range(300))
+
+
+# The yardstick -------------------------------------------------------------------------------------------------------
+
+
+def test_the_yardstick_is_the_layer_that_it_always_was():
+    """Never to be changed: older records were divided by it. 12·H² + biases + norms of H 256, MACs as in the survey."""
+    from bertprof.measure import flops, yardstick
+
+    layer = yardstick.yardstick(torch.device("cpu"))
+    # q, k, v, o: 4·(256² + 256); FFN: 256·1024·2 + 1024 + 256; two norms: 2·2·256
+    assert sum(p.numel() for p in layer.model.parameters()) == 4 * 65_792 + 525_568 + 1_024
+    counts = flops.count_by_dispatch(layer.model, layer.inputs, layer.regions)
+    macs = {owner.component: 0 for owner in counts.totals()}
+    for owner, (number, _) in counts.totals().items():
+        macs[owner.component] += number
+    assert {component: number for component, number in macs.items() if number} == {
+        Component.ATTENTION_LINEAR_IN: 3 * 128 * 256**2,
+        Component.SOFTMAX_ATTENTION: 2 * 128**2 * 256,
+        Component.ATTENTION_LINEAR_OUT: 128 * 256**2,
+        Component.FFN: 2 * 128 * 256 * 1024,
+    }
+    with torch.inference_mode():
+        assert layer.run().total_ns > 0
+        assert float(layer.model(*layer.inputs.args).std()) == pytest.approx(1, abs=1e-3)  # normed
+
+
+def test_every_record_with_times_has_the_yardstick_of_its_rounds():
+    breakdown = bertprof.profile(tiny("bert"), IDS, min_time_s=0)
+    assert breakdown.yardstick_ms is not None
+    assert [str(component) for component in breakdown.yardstick_ms] == [
+        *("attention-linear-in", "softmax-attention", "attention-linear-out", "ffn", "add-norm"),
+    ]
+    assert {len(samples) for samples in breakdown.yardstick_ms.values()} == {len(breakdown.end_to_end_ms or [])}
+    assert all(min(samples) > 0 for samples in breakdown.yardstick_ms.values())
+    assert bertprof.profile(tiny("bert"), IDS, time=False).yardstick_ms is None
 
 
 # The real thing ------------------------------------------------------------------------------------------------------

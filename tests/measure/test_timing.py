@@ -1,8 +1,9 @@
 """Marks and rounds under a fake clock: a planted cost must be found exactly, and nothing may be left behind."""
 
 import gc
-from collections.abc import Callable
-from contextlib import suppress
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from bertprof.measure import timing
 from bertprof.measure.anatomy import regions_of
 from bertprof.measure.clocks import EventClock, HostClock
 from bertprof.measure.inputs import Inputs
-from bertprof.measure.timing import Marked
+from bertprof.measure.timing import Goal, Marked
 from conftest import FAMILIES, tiny, traces_of
 
 STYLES = ("hooks", "wrappers")
@@ -162,8 +163,8 @@ def rounds(style_ms: float, *, min_time_s: float, tick_s: float) -> tuple[list[t
     clock.plant(model.pooler, round(style_ms * 1e6))
     told: list[float] = []
     stopwatch = iter(i * tick_s for i in range(10**6))
-    series = timing.sample(
-        [marked(model, clock, "hooks")], min_time_s=min_time_s, progress=told.append, now=lambda: next(stopwatch)
+    series, _ = timing.sample(
+        [marked(model, clock, "hooks")], Goal(min_time_s), progress=told.append, now=lambda: next(stopwatch)
     )
     return series, told
 
@@ -194,13 +195,13 @@ def test_in_every_round_the_parts_sum_to_the_whole():
     for i, module in enumerate(model.modules()):
         if not isinstance(module, nn.ModuleList):
             clock.plant(module, 1 + i * i)
-    (series,) = timing.sample([marked(model, clock, "hooks")], min_time_s=0)
+    (series,), _ = timing.sample([marked(model, clock, "hooks")], Goal(0))
     assert len(series.totals_ns) == 10
     for i, total in enumerate(series.totals_ns):
         assert sum(samples[i] for samples in series.owned_ns.values()) == total == series.bare_ns[i] > 0
 
 
-def test_several_models_are_interleaved_round_by_round():
+def test_several_models_are_interleaved_round_by_round(monkeypatch: pytest.MonkeyPatch):
     order: list[str] = []
 
     class Noting(HostClock):
@@ -213,14 +214,101 @@ def test_several_models_are_interleaved_round_by_round():
             super().start()
 
     subjects = []
-    for name in ("a", "b"):
+    for name in ("a", "b", "yardstick"):
         model = tiny("bert")
         inputs = Inputs(kwargs={"input_ids": torch.ones(1, 8, dtype=torch.long)})
         subjects.append(Marked(model, inputs, regions_of(model), Noting(name)))
-    series = timing.sample(subjects, min_time_s=0)
-    assert [len(s.bare_ns) for s in series] == [10, 10]
-    sampled = order[-40:]  # two forwards of each model in each of ten rounds
-    assert sampled == ["a", "a", "b", "b"] * 10
+    state = random.getstate()
+    monkeypatch.setattr(timing, "YARDSTICK_AT_MOST", 1)
+    series, measured = timing.sample(subjects[:2], Goal(0), yardstick=subjects[2])
+    assert random.getstate() == state
+    assert measured is not None
+    assert [len(s.bare_ns) for s in (*series, measured)] == [10, 10, 10]
+    # In each of ten rounds the bare and the marked forward of each model, and the yardstick once.
+    rounds = [tuple(order[-50:][5 * i : 5 * i + 5]) for i in range(10)]
+    assert all(sorted(round_) == ["a", "a", "b", "b", "yardstick"] for round_ in rounds)
+    assert len(set(rounds)) > 5
+    # Neither model always runs behind the same other.
+    assert {round_[i] for round_ in rounds for i in (0, -1)} == {"a", "b", "yardstick"}
+
+
+class Scripted:
+    """A subject whose forwards take what a script says, in ns; marks split it into FFN and the rest."""
+
+    style = "wrappers"
+    clock = None
+
+    def __init__(self, times: Iterator[tuple[int, int]]) -> None:
+        self.times = times
+        self.marked = False
+
+    @contextmanager
+    def marks(self) -> Iterator[None]:
+        self.marked = True
+        yield
+        self.marked = False
+
+    def settle(self, style: str) -> None: ...
+
+    def run(self) -> timing.Tape:
+        ffn, rest = next(self.times)
+        return timing.Tape([], [ffn, rest])
+
+    def attribute(self, tape: timing.Tape) -> dict[Owner, int]:
+        ffn, rest = tape.intervals_ns
+        return {Owner(0, Component.FFN, ""): ffn, Owner(None, Component.OTHER, ""): rest}
+
+
+def compared(noise: float, goal: Goal, share: float = 0.5) -> int:
+    """The rounds that two noisy models get; one look at the stopwatch a second."""
+    generator = random.Random(1)
+
+    def times() -> Iterator[tuple[int, int]]:
+        while True:
+            ffn = round(1e6 * share * generator.gauss(1, noise))
+            yield ffn, round(1e6 * (1 - share))
+
+    stopwatch = iter(range(10**6))
+    pair: Any = [Scripted(times()) for _ in range(2)]
+    (before, after), _ = timing.sample(pair, goal, now=lambda: next(stopwatch))
+    assert len(before.bare_ns) == len(after.bare_ns)
+    return len(before.bare_ns)
+
+
+def test_until_samples_until_the_change_is_known_or_the_longest_time_has_passed():
+    # Two independent forwards: sd of the ratio √2·noise/2 for the whole, √2·noise for FFN; the interval of a median of
+    # n is about ± 1.96·1.25·sd/√n, so FFN needs n ≈ (1.96·1.25·√2·0.05/0.02)² = 75 rounds.
+    wanted = compared(0.05, Goal(0, 1000, until=0.02))
+    assert 35 < wanted < 150
+    assert compared(0.05, Goal(0, 1000, until=0.01)) > 2.5 * wanted
+    assert compared(0.05, Goal(0, 20, until=0.001)) == 20
+    assert compared(0.05, Goal(50, 1000, until=0.5)) == 50  # the least time counts all the same
+    assert compared(0.0, Goal(0, 1000, until=0.001)) == timing.FEWEST_ROUNDS
+
+
+@pytest.mark.parametrize(("model_ns", "times"), [(100_000, 1), (400_000, 4), (10_000_000, 10)])
+def test_the_yardstick_is_repeated_for_a_tenth_of_the_round(model_ns: int, times: int):
+    """Each round runs the model twice, bare and marked: twice 400 µs, a tenth of which is 4 yardsticks of 20 µs."""
+    runs = [0]
+
+    def yardsticks() -> Iterator[tuple[int, int]]:
+        while True:
+            runs[0] += 1
+            yield (10_000 + runs[0] % 2 * 2_000, 9_000)  # 20 µs on the mean of an even number
+
+    model: Any = Scripted(iter(lambda: (model_ns // 2, model_ns // 2), None))
+    yardstick: Any = Scripted(yardsticks())
+    _, measured = timing.sample([model], Goal(0), yardstick=yardstick)
+    assert measured is not None
+    before = 3 * timing.WARM_UP_ROUNDS
+    assert runs[0] - before == 10 * times
+    if times % 2 == 0:
+        assert set(measured.bare_ns) == {20_000}
+        assert set(measured.by_component()[Component.FFN]) == {11_000}
+
+
+def test_a_component_that_hardly_takes_time_is_not_waited_for():
+    assert compared(0.5, Goal(0, 1000, until=0.02), share=0.02) == timing.FEWEST_ROUNDS
 
 
 def test_an_owner_that_comes_late_has_zeros_before():
@@ -271,7 +359,7 @@ def test_events_are_made_before_the_first_instrumented_forward():
 
     model.pooler.forward = launching
     assert isinstance(clock, EventClock)
-    (series,) = timing.sample([subject], min_time_s=0)
+    (series,), _ = timing.sample([subject], Goal(0))
     # A mark for each crossing of the boundaries, and the two ends.
     assert device.events_made == len(subject.crossings) + 2
     head = next(samples for owner, samples in series.owned_ns.items() if owner.component is Component.HEAD)

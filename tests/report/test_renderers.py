@@ -18,7 +18,7 @@ from bertprof.errors import UsageError
 from bertprof.record import Breakdown, Caveat, Checkpoint, Module
 from bertprof.report import RENDERERS, figure, markdown, page, palette, render, rows, terminal
 from bertprof.survey import claims
-from test_record import cost, made
+from handmade import cost, made
 
 REAL = Path(__file__).parents[1] / "data" / "bert-base-uncased.json"
 HOSTILE = "<img src=x onerror=alert(1)>|`$x$`\n# [a](b)\x1b[31m</script>"
@@ -507,6 +507,6 @@ def test_claims_as_text_and_markdown(real: Breakdown):
 
 
 def test_an_empty_record_is_rendered():
-    empty = made([cost(Component.FFN, 0)])
+    empty = made(cost(Component.FFN, 0))
     for suffix in RENDERERS:
         assert json.dumps(render(empty, Path(f"x{suffix}")).decode(errors="replace"))

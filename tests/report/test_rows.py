@@ -8,10 +8,11 @@ import bertprof
 from bertprof import formatting
 from bertprof.components import Component
 from bertprof.errors import UsageError
-from bertprof.record import Breakdown, Checkpoint, Module
+from bertprof.record import Breakdown, Module
 from bertprof.report import rows
 from bertprof.sampling import Estimate
-from test_record import NULLABLE, cost, made
+from handmade import cost, made
+from test_record import NULLABLE
 
 REAL = Path(__file__).parents[1] / "data" / "bert-base-uncased.json"
 
@@ -38,7 +39,7 @@ def test_labels_and_their_order():
 
 
 def test_what_costs_nothing_is_not_shown():
-    breakdown = made([cost(Component.FFN, 0, parameters=1), cost(Component.OTHER)])
+    breakdown = made(cost(Component.FFN, 0, parameters=1), cost(Component.OTHER))
     assert [row.label for row in rows.table(breakdown, "component")] == ["ffn"]
 
 
@@ -66,7 +67,7 @@ def module(path: str, parameters: int = 0, macs: int = 0, time_ms: float | None 
 def tree(*modules: Module) -> Breakdown:
     """A record whose modules are these."""
     parameters, macs = sum(m.parameters for m in modules), sum(m.macs for m in modules)
-    breakdown = made([cost(Component.OTHER, parameters=parameters, macs=macs, flops=2 * macs)])
+    breakdown = made(cost(Component.OTHER, parameters=parameters, macs=macs, flops=2 * macs))
     breakdown.modules = list(modules)
     return breakdown
 
@@ -178,7 +179,7 @@ def test_rows_add_counts_that_may_not_be_known():
     known = cost(Component.FFN, 0, parameters=9, nonzero_parameters=4, flops=30, bytes_moved=20, activation_bytes=2)
     also = cost(Component.FFN, 1, parameters=1, nonzero_parameters=1, flops=10, bytes_moved=12, activation_bytes=3)
     unknown = cost(Component.FFN, 2, parameters=5, flops=1)
-    breakdown = made([known, also, unknown])
+    breakdown = made(known, also, unknown)
     some, all_ = rows.row_of(breakdown, "", [known, also]), rows.row_of(breakdown, "", breakdown.costs)
     assert [getattr(some, name) for name in NULLABLE] == [5, None, 32, 5]
     assert (some.nonzero_share, some.intensity) == (0.5, 40 / 32)
@@ -188,7 +189,7 @@ def test_rows_add_counts_that_may_not_be_known():
 
 def test_intensity_and_share_of_nothing():
     nothing = cost(Component.OTHER, parameters=0, nonzero_parameters=0, flops=5, bytes_moved=0)
-    row = rows.row_of(made([nothing]), "", [nothing])
+    row = rows.row_of(made(nothing), "", [nothing])
     assert (row.intensity, row.nonzero_share) == (None, None)
 
 
@@ -216,10 +217,8 @@ def test_columns_that_are_shown_where_they_say_something(
     nonzero: int | None, useful: int | None, padding: float | None, usual: list[str], wide: list[str]
 ):
     breakdown = made(
-        [
-            cost(Component.FFN, 0, parameters=1000, nonzero_parameters=nonzero, macs=100, useful_macs=useful),
-            cost(Component.ADD_NORM, 0, parameters=0, nonzero_parameters=0, flops=9),
-        ]
+        cost(Component.FFN, 0, parameters=1000, nonzero_parameters=nonzero, macs=100, useful_macs=useful),
+        cost(Component.ADD_NORM, 0, parameters=0, nonzero_parameters=0, flops=9),
     )
     breakdown.workload.padding = padding
     assert columns(breakdown) == usual
@@ -227,7 +226,7 @@ def test_columns_that_are_shown_where_they_say_something(
 
 
 def test_a_few_zeros_need_no_column():
-    breakdown = made([cost(Component.EMBEDDING, parameters=23_440_896, nonzero_parameters=23_440_896 - 768)])
+    breakdown = made(cost(Component.EMBEDDING, parameters=23_440_896, nonzero_parameters=23_440_896 - 768))
     assert columns(breakdown) == []
     assert columns(breakdown, wide=True) == ["nonzero_share", *WIDE]
 
@@ -280,60 +279,4 @@ def test_views_that_there_are_not():
     with pytest.raises(UsageError, match="no view by 'colour'"):
         rows.table(bertprof.load(REAL), "colour")
     with pytest.raises(UsageError, match="holds no modules"):
-        rows.table(made([]), "module")
-
-
-def test_the_answer_in_a_sentence():
-    parts = {
-        Component.FFN: ({"flops": 60}, [6.0]),
-        Component.SOFTMAX_ATTENTION: ({"flops": 10}, [3.0]),
-        Component.HEAD: ({"flops": 30}, [1.0]),
-    }
-    timed = made([cost(c, None, time, **counts) for c, (counts, time) in parts.items()], instrumented=[10.0])
-    assert rows.headline(timed) == (
-        "ffn takes 60 % of the time and does 60 % of the FLOPs; softmax-attention takes 3.0 × its share of FLOPs."
-    )
-    counted = made([cost(c, None, None, **counts) for c, (counts, _) in parts.items()])
-    assert rows.headline(counted) == "ffn does 60 % of the FLOPs."
-    assert rows.headline(made([])) == "The record is empty."
-
-
-def test_lines_beside_the_table():
-    breakdown = bertprof.load(REAL)
-    assert rows.workload_line(breakdown) == "1 × 128 tokens, float32, sdpa, cpu, 2 threads, random weights"
-    assert "torch 2.13.0" in rows.host_line(breakdown)
-    first, second = rows.notes(breakdown)
-    assert first.startswith("end to end ")
-    assert "tokens/s" in first
-    assert second.startswith("marks (wrappers, host clock) cost ")
-    assert rows.notes(made([])) == []
-    assert rows.workload_line(made([])) == "2 × 8 tokens, float32, sdpa, counted, not timed"
-
-
-def test_without_a_sequence_there_are_no_tokens():
-    breakdown = bertprof.load(REAL)
-    breakdown.workload.sequence_length = None
-    assert rows.workload_line(breakdown) == "batch 1, float32, sdpa, cpu, 2 threads, random weights"
-    assert "tokens" not in " ".join(rows.notes(breakdown))
-    assert rows.notes(breakdown)[0].startswith("end to end 102.7 ms [101.9, 103.3]: median of 87")
-
-
-@pytest.mark.parametrize(
-    ("padding", "text"),
-    [(0.3, ", 30 % padded,"), (0.005, ", 0.5 % padded,"), (1, ", 100 % padded,"), (0.0, ""), (None, "")],
-)
-def test_padding_is_named_where_there_is_some(padding: float | None, text: str):
-    breakdown = made([])
-    breakdown.workload.padding = padding
-    assert rows.workload_line(breakdown) == f"2 × 8 tokens{text or ','} float32, sdpa, counted, not timed"
-
-
-def test_the_checkpoint_is_a_line_timed_or_not():
-    breakdown = made([])
-    breakdown.checkpoint = Checkpoint(format="safetensors", files=1, file_bytes=90_868_376, load_time_ms=123.4)
-    assert rows.notes(breakdown) == ["checkpoint: safetensors, 1 file, 90.87 MB on disk, loaded in 123 ms"]
-    breakdown.checkpoint = Checkpoint(format="a\x1b[31m", files=3, file_bytes=0, load_time_ms=None)
-    assert rows.notes(breakdown) == ["checkpoint: a�[31m, 3 files, 0 B on disk"]
-    timed = bertprof.load(REAL)
-    timed.checkpoint = breakdown.checkpoint
-    assert len(rows.notes(timed)) == 3
+        rows.table(made(), "module")

@@ -7,7 +7,7 @@ import bertprof
 from bertprof.components import Component
 from bertprof.record import Breakdown
 from bertprof.survey import claims
-from test_record import cost, made
+from handmade import cost, made
 
 REAL = Path(__file__).parents[1] / "data" / "bert-base-uncased.json"
 
@@ -32,7 +32,7 @@ def example(counts: dict[Component, Any] | None = None, times: dict[Component, A
     fields = {**FIELDS, **(counts or {})}
     samples = {c: t if isinstance(t, list) else [t] * 12 for c, t in {**TIMES, **(times or {})}.items()}
     costs = [cost(c, None, samples[c], **fields[c]) for c in FIELDS]
-    return made(costs, instrumented=[sum(s[i] for s in samples.values()) for i in range(12)])
+    return made(*costs)
 
 
 def answers(breakdown: Breakdown) -> dict[str, str]:
@@ -104,7 +104,7 @@ def test_a_claim_that_does_not_hold_is_shown_as_such(
 
 def test_what_the_record_does_not_tell_is_not_measured():
     assert answers(example())["word-table"] == "not measured"
-    assert len(answers(made([]))) == len(claims.CLAIMS)
+    assert len(answers(made())) == len(claims.CLAIMS)
 
 
 def test_claims_are_distinct_and_name_their_section():

@@ -1,14 +1,22 @@
-"""What machine this is, and which versions run on it."""
+"""What machine this is, what it has left, and which versions run on it.
+
+No system tells everything: what cannot be found out is None or empty, never an error. The files of the system are read
+below `root`, which is another folder in tests.
+"""
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 
 from bertprof.record import Host
+
+ROOT = Path("/")
 
 
 def describe(device: torch.device) -> Host:
@@ -16,84 +24,205 @@ def describe(device: torch.device) -> Host:
     gpu = _gpu(device) if device.type == "cuda" else {}
     return Host(
         cpu=_cpu(),
-        cores=_cores(),
-        memory_bytes=_memory_bytes(),
+        cores=len(cpus()),
+        memory_bytes=memory_bytes(),
         os=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         torch=str(torch.__version__),
-        transformers=_version("transformers"),
-        fvcore=_version("fvcore"),
+        transformers=version("transformers"),
+        fvcore=version("fvcore"),
         **gpu,
     )
 
 
-def _cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _cores() -> int:
-    """The cores that this process may use, which in a container is fewer than the machine has."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        return os.cpu_count() or 1
-
-
-def _memory_bytes() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def available_bytes() -> int | None:
-    """Memory that a process can still get without swapping; None where the system does not tell (not Linux)."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
-
-
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """The installed version of a package, or "unknown"."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "unknown"
 
 
-def _gpu(device: torch.device) -> dict[str, Any]:
-    """Name and memory from torch; driver and clocks (MHz) from NVML, for the same device by its UUID."""
-    properties = torch.cuda.get_device_properties(device)
-    found: dict[str, Any] = {"gpu": properties.name, "gpu_memory_bytes": properties.total_memory}
+# Files of the system --------------------------------------------------------------------------------------------------
+
+
+def contents(path: Path) -> str:
+    """A system file's text without the blanks around it; empty where there is none, or none that may be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def number(path: Path) -> int | None:
+    """The whole number that a system file holds; None where it holds none."""
+    text = contents(path)
+    return int(text) if text.removeprefix("-").isdecimal() else None
+
+
+def table(path: Path) -> dict[str, int]:
+    """A system file of lines of a name and a whole number, what follows left out."""
+    rows = [line.split() for line in contents(path).splitlines()]
+    return {row[0].rstrip(":"): int(row[1]) for row in rows if len(row) > 1 and row[1].isdecimal()}
+
+
+# CPU ------------------------------------------------------------------------------------------------------------------
+
+
+def _cpu() -> str:
+    for line in contents(ROOT / "proc/cpuinfo").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def cpus() -> list[int]:
+    """The logical CPUs that this process may use, which in a container can be fewer than the machine has."""
+    try:
+        return sorted(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return list(range(os.cpu_count() or 1))
+
+
+def cpu_folder(cpu: int, root: Path = ROOT) -> Path:
+    """Where Linux tells about a logical CPU."""
+    return root / f"sys/devices/system/cpu/cpu{cpu}"
+
+
+def physical_cores(root: Path = ROOT) -> list[list[int]]:
+    """The usable logical CPUs by the physical core that they are on; each by itself where the system does not tell."""
+    cores: dict[str, list[int]] = {}
+    for cpu in cpus():
+        siblings = contents(cpu_folder(cpu, root) / "topology/thread_siblings_list")
+        cores.setdefault(siblings or f"cpu{cpu}", []).append(cpu)
+    return list(cores.values())
+
+
+def quota_cores(root: Path = ROOT) -> float | None:
+    """How many cores' time the container's quota grants; None where there is no quota."""
+    quotas = []
+    for folder in cgroups("cpu", root):
+        limit, _, period = contents(folder / "cpu.max").partition(" ")  # cgroup v2: "200000 100000", or "max 100000"
+        if not limit:
+            limit, period = contents(folder / "cpu.cfs_quota_us"), contents(folder / "cpu.cfs_period_us")
+        if limit.isdecimal() and period.isdecimal() and int(period) > 0:  # v1 has -1 for none
+            quotas.append(int(limit) / int(period))
+    return min(quotas, default=None)
+
+
+def cgroups(controller: str, root: Path = ROOT) -> list[Path]:
+    """The folders of the control groups that bind this process, innermost first: of version 2, and of a controller's
+    version 1. A container sees its own group as the outermost, whatever path the system names."""
+    found = []
+    for line in contents(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if controllers and controller not in controllers.split(","):
+            continue
+        own = PurePosixPath(path.lstrip("/"))
+        for base in (controllers, controller) if controllers else ("", "unified"):
+            found += [root / "sys/fs/cgroup" / base / part for part in (own, *own.parents)]
+    return [folder for folder in dict.fromkeys(found) if folder.is_dir()]
+
+
+# Memory ---------------------------------------------------------------------------------------------------------------
+
+
+def memory_bytes() -> int | None:
+    """The machine's memory."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def available_bytes(root: Path = ROOT) -> int | None:
+    """Memory that this process can still get: without swapping, and within what its container may have.
+
+    None where the system does not tell (not Linux).
+    """
+    available = table(root / "proc/meminfo").get("MemAvailable")
+    if available is None:
+        return None
+    return min([available * 1024, *_left_in_cgroups(root)])
+
+
+def _left_in_cgroups(root: Path) -> Iterator[int]:
+    """What is left of each limit; files that were read and can be dropped again do not count as used."""
+    for folder in cgroups("memory", root):
+        for limit_file, used_file, droppable in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            limit, used = number(folder / limit_file), number(folder / used_file)
+            if limit is not None and used is not None:
+                yield max(0, limit - used + table(folder / "memory.stat").get(droppable, 0))
+
+
+# GPU ------------------------------------------------------------------------------------------------------------------
+
+SM_CLOCK, MEMORY_CLOCK = 1, 2
+"""NVML_CLOCK_SM and NVML_CLOCK_MEM of nvml.h."""
+
+
+class Nvml:
+    """What NVIDIA's management library tells about one device; without the library, nothing."""
+
+    def __init__(self, library: Any = None, handle: Any = None) -> None:
+        self._library = library
+        self._handle = handle
+
+    def ask(self, what: str, *args: Any) -> Any:
+        """The answer of `nvmlDeviceGet…`; None where the driver, the device or a partition of it does not give it."""
+        if self._handle is None:
+            return None
+        try:
+            return getattr(self._library, f"nvmlDeviceGet{what}")(self._handle, *args)
+        except Exception:  # NVMLError, and AttributeError where the library is older than the question
+            return None
+
+    @property
+    def driver(self) -> str | None:
+        """The driver's version."""
+        try:
+            found = self._library.nvmlSystemGetDriverVersion()
+        except Exception:
+            return None
+        return found.decode() if isinstance(found, bytes) else str(found)
+
+
+@contextmanager
+def nvml(device: torch.device) -> Iterator[Nvml]:
+    """A CUDA device as NVML knows it, by its UUID; closed on leaving."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
-    except Exception:  # no NVML on this machine: torch's figures stand alone
-        return found
+    except Exception:  # no NVML on this machine
+        yield Nvml()
+        return
     try:
-        found["driver"] = _text(pynvml.nvmlSystemGetDriverVersion())
-        uuid = str(properties.uuid)
-        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
-        found["clocks"] = {
-            "sm_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
-            "memory_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM),
-        }
-    except (pynvml.NVMLError, AttributeError):  # clocks are not readable under every driver or partition
-        pass
+        yield Nvml(pynvml, _handle(pynvml, device))
     finally:
         pynvml.nvmlShutdown()
+
+
+def _handle(library: Any, device: torch.device) -> Any:
+    uuid = str(torch.cuda.get_device_properties(device).uuid)
+    for name in (uuid,) if uuid.startswith(("GPU-", "MIG-")) else (f"GPU-{uuid}", f"MIG-{uuid}"):
+        try:
+            return library.nvmlDeviceGetHandleByUUID(name)
+        except Exception:  # not known by that name
+            continue
+    return None
+
+
+def _gpu(device: torch.device) -> dict[str, Any]:
+    """Name and memory from torch; driver and clocks (MHz) from NVML."""
+    properties = torch.cuda.get_device_properties(device)
+    found: dict[str, Any] = {"gpu": properties.name, "gpu_memory_bytes": properties.total_memory}
+    with nvml(device) as known:
+        found["driver"] = known.driver
+        sm_mhz, memory_mhz = known.ask("ClockInfo", SM_CLOCK), known.ask("ClockInfo", MEMORY_CLOCK)
+    if sm_mhz is not None and memory_mhz is not None:
+        found["clocks"] = {"sm_mhz": sm_mhz, "memory_mhz": memory_mhz}
     return found
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

@@ -1,5 +1,6 @@
 """Measuring: from Subjects to Breakdowns. Parameters and operators are counted, time is sampled, all in one record."""
 
+import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -11,14 +12,15 @@ from torch import nn
 from bertprof import formatting, sampling
 from bertprof.attribution import Owner
 from bertprof.errors import BertprofError, ConfigurationError, DeviceError, shortened
-from bertprof.measure import flops, host, timing
+from bertprof.measure import flops, host, noise, timing
 from bertprof.measure.build import is_out_of_memory
 from bertprof.measure.clocks import clock_for
 from bertprof.measure.dispatch import fast_path, uncompiled
 from bertprof.measure.inputs import Inputs, tensors_of
 from bertprof.measure.parameters import count_parameters, standing
-from bertprof.measure.recording import Counted, Key, Timed, breakdown
+from bertprof.measure.recording import Counted, Key, Timed, breakdown, chosen, kept_of, yardstick_of
 from bertprof.measure.subject import Opened, Subject
+from bertprof.measure.yardstick import yardstick
 from bertprof.record import Breakdown, Caveat, Module
 
 Progress = Callable[[str, float], None]
@@ -30,14 +32,16 @@ class Options(NamedTuple):
 
     Attributes:
         time: measure time; otherwise the model is only counted, and no weights are built.
-        min_time_s: sample for at least so many seconds.
+        goal: how long to sample.
+        most_samples: the rounds that a record keeps at most.
         threads: torch's threads within operators; None leaves them as they are.
         label: the record's label.
         progress: is told how far things are.
     """
 
     time: bool = True
-    min_time_s: float = 2.0
+    goal: timing.Goal = timing.Goal(2.0)
+    most_samples: int = sampling.MOST_SAMPLES
     threads: int | None = None
     label: str | None = None
     progress: Progress = lambda step, fraction: None
@@ -65,7 +69,9 @@ def _measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
         threads = stack.enter_context(timing.threads(options.threads))
         marked: list[timing.Marked] = []
         load_ms: list[float | None] = []
+        peaks: list[int | None] = []
         try:
+            _check_together(subjects)
             for subject, found in zip(subjects, counted, strict=True):
                 options.progress("building", 0.0)
                 if subject.device.type == "meta":
@@ -75,12 +81,17 @@ def _measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
                 load_ms.append(opened.load_ms)
                 new = (*opened.caveats, *_finite(opened.model, opened.inputs), *_fast_path_caveats(opened))
                 found.caveats.extend(caveat for caveat in new if caveat not in found.caveats)
-                if subject.device.type == "cuda":
-                    torch.cuda.reset_peak_memory_stats(subject.device)
+                peaks.append(_peak(opened, subject.device, [other.model for other in marked]))
                 marked.append(timing.Marked(opened.model, opened.inputs, subject.regions, clock_for(subject.device)))
-            series = timing.sample(
-                marked, min_time_s=options.min_time_s, progress=lambda done: options.progress("timing", done)
+            watch = noise.Watch(subjects[0].device)
+            watch.start()
+            series, measured = timing.sample(
+                marked,
+                options.goal,
+                yardstick=yardstick(subjects[0].device),
+                progress=lambda done: options.progress("timing", done),
             )
+            watch.stop()
         except Exception as error:
             name = ", ".join(subject.workload.model for subject in subjects)
             if is_out_of_memory(error):
@@ -90,12 +101,36 @@ def _measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
                 raise
             text = f"the forward of {name} fails: {type(error).__name__}: {shortened(error)}"
             raise ConfigurationError(text) from error
-        # The allocator's peak is that of the process: with several models in it, of none of them.
-        peak = _peak(subjects[0].device) if len(subjects) == 1 else None
-        return [
-            breakdown(s, c, Timed(kept, m.clock.name, threads, peak, loaded), options.label)
-            for s, c, m, kept, loaded in zip(subjects, counted, marked, series, load_ms, strict=True)
-        ]
+        rounds = chosen(series, options.most_samples)
+        lengths = None if measured is None else yardstick_of(measured, rounds)
+        run = uuid.uuid4().hex
+        records = []
+        for i, (subject, found, kept) in enumerate(zip(subjects, counted, series, strict=True)):
+            found.caveats.extend(noise.caveats([ns / 1e6 for ns in kept.bare_ns], watch))
+            clock = marked[i].clock.name
+            timed = Timed(kept_of(kept, rounds), kept.style, clock, threads, peaks[i], load_ms[i], lengths, run)
+            records.append(breakdown(subject, found, timed, options.label))
+        return records
+
+
+def _check_together(subjects: Sequence[Subject]) -> None:
+    """Refuses several models that do not fit together, before the first is built; see `_check_memory`."""
+    if len(subjects) < 2:
+        return
+    for device in {subject.device for subject in subjects}:
+        needed = sum(
+            parameter.numel() * max(4, parameter.element_size())
+            for subject in subjects
+            if subject.device == device and subject.twin is not None and subject.workload.weights != "module"
+            for parameter in subject.twin.parameters()
+        )
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else host.available_bytes()
+        if free is not None and needed > free:
+            names = " and ".join(subject.workload.model for subject in subjects)
+            raise DeviceError(
+                f"{names} need {formatting.size(needed)} for their weights together, {formatting.size(free)} are "
+                f"free; measure each by itself with `bertprof breakdown --processes 5 -o`, and compare the records"
+            )
 
 
 def _check_memory(subject: Subject, counted: Counted) -> None:
@@ -228,5 +263,13 @@ def _fast_path_caveats(opened: Opened) -> list[Caveat]:
     return [Caveat(code="fast-path-off", text=text, value=latency)]
 
 
-def _peak(device: torch.device) -> int | None:
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+def _peak(opened: Opened, device: torch.device, others: Sequence[nn.Module]) -> int | None:
+    """The most memory that the device held during one forward, without the weights of other models; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    args, kwargs = opened.inputs.fresh()
+    torch.cuda.reset_peak_memory_stats(device)
+    with torch.inference_mode():
+        opened.model(*args, **kwargs)
+    tensors = {t.data_ptr(): t.nbytes for m in others for t in (*m.parameters(), *m.buffers()) if t.device == device}
+    return torch.cuda.max_memory_allocated(device) - sum(tensors.values())

@@ -1,7 +1,7 @@
 """From what was counted and sampled to a record: one row for each unit and component, and what a reader must know."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -9,7 +9,7 @@ import msgspec
 import bertprof
 from bertprof import sampling
 from bertprof.attribution import Owner
-from bertprof.components import Component
+from bertprof.components import COMPONENT_ORDER, Component
 from bertprof.measure import flops, host, timing
 from bertprof.measure.parameters import Storage, total_storage
 from bertprof.measure.subject import Subject
@@ -39,13 +39,16 @@ class Counted(NamedTuple):
 
 
 class Timed(NamedTuple):
-    """What sampling gave."""
+    """What sampling gave. `run` names the measurement, which several subjects may share."""
 
-    series: timing.Series
+    kept: "Kept"
+    style: timing.MarkStyle
     clock: str
     threads: int
     peak_memory_bytes: int | None
     load_ms: float | None
+    yardstick: dict[Component, Samples] | None = None
+    run: str | None = None
 
 
 class Kept(NamedTuple):
@@ -58,7 +61,7 @@ class Kept(NamedTuple):
 
 def breakdown(subject: Subject, counted: Counted, timed: Timed | None, label: str | None) -> Breakdown:
     """The record of one subject; without times where it was only counted."""
-    kept = None if timed is None else kept_of(timed.series)
+    kept = None if timed is None else timed.kept
     return Breakdown(
         bertprof_version=bertprof.__version__,
         created=now(),
@@ -70,7 +73,9 @@ def breakdown(subject: Subject, counted: Counted, timed: Timed | None, label: st
         modules=_with_times(counted.modules, kept),
         instrumented_ms=None if kept is None else kept.instrumented,
         end_to_end_ms=None if kept is None else kept.end_to_end,
+        yardstick_ms=None if timed is None else timed.yardstick,
         peak_memory_bytes=None if timed is None else timed.peak_memory_bytes,
+        run=None if timed is None else timed.run,
         caveats=[*counted.caveats, *_unplaced(counted, kept), *unsteady(kept)],
     )
 
@@ -99,32 +104,50 @@ def unsteady(kept: Kept | None) -> list[Caveat]:
 def _workload(asked: Workload, timed: Timed | None) -> Workload:
     if timed is None:
         return msgspec.structs.replace(asked, weights=None)
-    return msgspec.structs.replace(asked, clock=timed.clock, marks=timed.series.style, threads=timed.threads)
+    return msgspec.structs.replace(asked, clock=timed.clock, marks=timed.style, threads=timed.threads)
 
 
-def kept_of(series: timing.Series) -> Kept:
-    """At most MOST_SAMPLES repeats, in ticks.
+def chosen(series: Sequence[timing.Series], most: int = sampling.MOST_SAMPLES) -> list[int]:
+    """The rounds that are recorded, `most` at most, the same of every series, so that what was paired stays so.
 
-    Of more, consecutive blocks are cut and from each one repeat is kept whole, bare forward and all, so that pairs stay
-    pairs and parts still sum to their total: the one whose two forwards together are the block's median. Of two middle
-    ones, the lower and the upper are taken in turn; always the lower would make every time too short.
+    Of more, consecutive blocks are cut and from each one round is kept whole: the one whose forwards together are the
+    block's median. Of two middle ones, the lower and the upper are taken in turn; always the lower would make every
+    time too short.
     """
+    sums = [sum(times) for times in zip(*(s for kept in series for s in (kept.bare_ns, kept.totals_ns)), strict=True)]
+    rounds = []
+    for number, block in enumerate(sampling.blocks(len(sums), most)):
+        ranked = sorted(block, key=lambda i: sums[i])
+        rounds.append(ranked[(len(ranked) - 1 + number % 2) // 2])
+    return rounds
+
+
+def kept_of(series: timing.Series, rounds: Sequence[int]) -> Kept:
+    """These rounds of a series, rounded so that the parts still sum to their total."""
     instrumented: Samples = []
     end_to_end: Samples = []
     rows: dict[Owner, Samples] = {owner: [] for owner in series.owned_ns}
-    for number, block in enumerate(sampling.blocks(len(series.totals_ns))):
-        ranked = sorted(block, key=lambda i: series.totals_ns[i] + series.bare_ns[i])
-        middle = ranked[(len(ranked) - 1 + number % 2) // 2]
-        end_to_end.append(_ms(max(1, round(series.bare_ns[middle] / _TICK_NS))))
+    for i in rounds:
+        end_to_end.append(_ms(max(1, round(series.bare_ns[i] / _TICK_NS))))
         # Rounding the running sum, not each row, keeps the rounded rows' sum the rounded total.
         running = ticks = 0
         for owner, samples in series.owned_ns.items():
-            running += samples[middle]
+            running += samples[i]
             reached = round(running / _TICK_NS)
             rows[owner].append(_ms(reached - ticks))
             ticks = reached
         instrumented.append(_ms(max(1, ticks)))
     return Kept(instrumented, end_to_end, rows)
+
+
+def yardstick_of(series: timing.Series, rounds: Sequence[int]) -> dict[Component, Samples]:
+    """These rounds of the yardstick by component, without the call of the layer as such."""
+    parts = series.by_component()
+    return {
+        component: [_ms(round(parts[component][i] / _TICK_NS)) for i in rounds]
+        for component in sorted(parts, key=COMPONENT_ORDER.__getitem__)
+        if component is not Component.OTHER
+    }
 
 
 def _ms(ticks: int) -> float:

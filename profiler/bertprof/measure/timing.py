@@ -1,7 +1,8 @@
 """Timing: marks at the boundaries of components, and rounds of forwards with and without them.
 
-Every round runs the bare forward and the instrumented one, in alternating order, so that a drift of the machine strikes
-both alike. The marks are there in the instrumented forward only. Two ways to make them:
+Every round runs the bare forward and the instrumented one of every model, and the yardstick, in random order, so that a
+drift of the machine strikes all alike, and none always runs behind the same other. The marks are there in the
+instrumented forward only. Two ways to make them:
 
 - *hooks*: forward hooks, `always_call`, so that a boundary is left also when the forward raises. Once a module has a
   hook, torch calls it by a longer path: some µs a boundary.
@@ -13,18 +14,20 @@ The overhead of either is measured in every record (`instrumented_ms` against `e
 """
 
 import gc
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
 
-from bertprof import sampling
+from bertprof import evidence, sampling
 from bertprof.attribution import Crossing, Owner, Region, boundaries, split_intervals
+from bertprof.components import Component
 from bertprof.measure.clocks import Clock, EventClock, Tape
 from bertprof.measure.inputs import Inputs
 from bertprof.measure.wrapping import target, wrap
@@ -152,62 +155,155 @@ class Series:
         for owner, samples in self.owned_ns.items():
             samples.append(owned.get(owner, 0))
 
+    def by_component(self) -> dict[Component, list[int]]:
+        """The time of each component in each round, all units together."""
+        sums: dict[Component, list[int]] = {}
+        for owner, samples in self.owned_ns.items():
+            before = sums.get(owner.component)
+            sums[owner.component] = (
+                list(samples) if before is None else [a + b for a, b in zip(before, samples, strict=True)]
+            )
+        return sums
+
+
+class Goal(NamedTuple):
+    """When enough is known.
+
+    Attributes:
+        min_time_s: seconds of sampling at least.
+        max_time_s: seconds at most, whatever is known then; None: LONGEST_FACTOR times `min_time_s`.
+        until: of two models, sample until the change of the whole, and of every component that takes part in it, is
+            known to that share, 0.02 for ± 2 %; None: until the median of each bare forward is.
+    """
+
+    min_time_s: float
+    max_time_s: float | None = None
+    until: float | None = None
+
+    @property
+    def longest_s(self) -> float:
+        """Seconds of sampling at most."""
+        return LONGEST_FACTOR * self.min_time_s if self.max_time_s is None else max(self.max_time_s, self.min_time_s)
+
 
 def sample(
     subjects: Sequence[Marked],
+    goal: Goal,
     *,
-    min_time_s: float,
+    yardstick: Marked | None = None,
     progress: Callable[[float], None] = lambda fraction: None,
     now: Callable[[], float] = time.monotonic,
-) -> list[Series]:
+) -> tuple[list[Series], Series | None]:
     """Runs rounds until enough is known.
 
-    Warms up, then repeats until at least `min_time_s` have passed, at least FEWEST_ROUNDS rounds are kept, and the 95 %
-    interval of every model's median bare forward is under TARGET_RELATIVE_WIDTH of it, or LONGEST_FACTOR times
-    `min_time_s` have passed. Several models are interleaved round by round.
+    Warms up, then repeats until the least time has passed, at least FEWEST_ROUNDS rounds are kept, and either what the
+    goal asks for is known or its longest time has passed. Without `until`, that is the 95 % interval of every model's
+    median bare forward, which has to be under TARGET_RELATIVE_WIDTH of it.
 
     Args:
         subjects: the models; `style` is set for each by its latency.
-        min_time_s: seconds of sampling at least.
+        goal: when enough is known.
+        yardstick: is run, marked, in every round, as often as its share of it allows.
         progress: is told the share of the longest time that has passed, 0 to 1.
         now: seconds; for tests.
 
     Returns:
-        a series for each subject, in their order.
+        a series for each subject, in their order, and the yardstick's.
     """
+    order = random.Random(0)
     with _undisturbed():
-        for subject in subjects:
-            latency_ms = min(subject.run().total_ns for _ in range(WARM_UP_ROUNDS)) / 1e6
-            subject.settle("hooks" if latency_ms >= HOOKS_FROM_MS else "wrappers")
+        # The same style for all that is compared, since marks of another kind cost otherwise.
+        latency_ms = min(subject.run().total_ns for subject in subjects for _ in range(WARM_UP_ROUNDS)) / 1e6
+        for subject in (*subjects, *([yardstick] if yardstick is not None else [])):
+            is_long = subject is not yardstick and latency_ms >= HOOKS_FROM_MS
+            for _ in range(WARM_UP_ROUNDS):
+                subject.run()
+            subject.settle("hooks" if is_long else "wrappers")
             _reserve(subject)
             for _ in range(WARM_UP_ROUNDS):
                 with subject.marks():
                     subject.run()
         series = [Series(subject.style) for subject in subjects]
+        measured = None if yardstick is None else Series(yardstick.style)
+        jobs = [(subject, is_marked) for subject in subjects for is_marked in (False, True)]
+        if yardstick is not None:
+            jobs += [(yardstick, True)] * _repeats(yardstick, subjects)
+        places = list(range(len(jobs)))
         started = now()
-        rounds = 0
+        rounds = looked = 0
         while True:
-            for subject, kept in zip(subjects, series, strict=True):
-                bare, marked = _pair(subject, bare_first=rounds % 2 == 0)
-                kept.add(bare, marked, subject.attribute(marked))
+            order.shuffle(places)
+            tapes: dict[int, Tape] = {}
+            for place in places:
+                tapes[place] = _run(*jobs[place])
+            for i, (subject, kept) in enumerate(zip(subjects, series, strict=True)):
+                kept.add(tapes[2 * i], tapes[2 * i + 1], subject.attribute(tapes[2 * i + 1]))
+            if yardstick is not None and measured is not None:
+                measured.add(*_mean(yardstick, [tapes[place] for place in range(2 * len(subjects), len(jobs))]))
             rounds += 1
-            passed = now() - started
-            longest = LONGEST_FACTOR * min_time_s
+            passed, longest = now() - started, goal.longest_s
             progress(min(1.0, max(passed / longest, 0.0)) if longest > 0 else 1.0)
-            if rounds >= FEWEST_ROUNDS and (
-                passed >= longest or (passed >= min_time_s and all(_is_known(kept) for kept in series))
-            ):
-                return series
+            if rounds < FEWEST_ROUNDS or passed < goal.min_time_s:
+                continue
+            if passed >= longest:
+                return series, measured
+            # Looking costs time as well: only after a tenth more rounds.
+            if rounds >= 1.1 * looked:
+                looked = rounds
+                if _are_known(series, goal.until):
+                    return series, measured
 
 
-def _pair(subject: Marked, *, bare_first: bool) -> tuple[Tape, Tape]:
-    if bare_first:
-        bare = subject.run()
-        with subject.marks():
-            return bare, subject.run()
+YARDSTICK_SHARE, YARDSTICK_AT_MOST = 0.1, 10
+"""The yardstick is repeated until it takes this share of a round, but not oftener. What comes and goes within
+milliseconds, as a time slice of another process, strikes a long forward always and a short one rarely: only one that
+runs about as long meets as much of it."""
+
+
+def _repeats(yardstick: Marked, subjects: Sequence[Marked]) -> int:
+    """How often the yardstick runs in a round."""
+    own = min(yardstick.run().total_ns for _ in range(WARM_UP_ROUNDS))
+    others = sum(subject.run().total_ns for subject in subjects)
+    return min(max(1, round(YARDSTICK_SHARE * 2 * others / max(own, 1))), YARDSTICK_AT_MOST)
+
+
+def _mean(subject: Marked, tapes: Sequence[Tape]) -> tuple[Tape, Tape, dict[Owner, int]]:
+    """Several forwards of a round as one, each figure the mean of all."""
+    owned: dict[Owner, int] = {}
+    for tape in tapes:
+        for owner, spent_ns in subject.attribute(tape).items():
+            owned[owner] = owned.get(owner, 0) + spent_ns
+    owned = {owner: round(spent_ns / len(tapes)) for owner, spent_ns in owned.items()}
+    whole = Tape([], [sum(owned.values())])
+    return whole, whole, owned
+
+
+def _run(subject: Marked, is_marked: bool) -> Tape:
+    if not is_marked:
+        return subject.run()
     with subject.marks():
-        marked = subject.run()
-    return subject.run(), marked
+        return subject.run()
+
+
+COUNTS_FROM = 0.05
+"""Components that take less than this share of both forwards are not waited for: they hardly move the whole."""
+
+
+def _are_known(series: Sequence[Series], until: float | None) -> bool:
+    if until is None or len(series) != 2:
+        return all(_is_known(kept) for kept in series)
+    before, after = series
+    pairs: list[tuple[Sequence[float], Sequence[float]]] = [(before.bare_ns, after.bare_ns)]
+    parts = [kept.by_component() for kept in series]
+    for component in parts[0].keys() & parts[1].keys():
+        own = [(parts[i][component], series[i].totals_ns) for i in range(2)]
+        if any(sum(part) >= COUNTS_FROM * sum(whole) for part, whole in own):
+            pairs.append((parts[0][component], parts[1][component]))
+    for pair in pairs:
+        found = evidence.of_rounds(*pair)
+        if found is not None and (found.high - found.low) / 2 > until * found.ratio:
+            return False
+    return True
 
 
 def _is_known(series: Series) -> bool:

@@ -1,4 +1,4 @@
-"""Reports: a record in, text or bytes out. A renderer opens no files and measures nothing.
+"""Reports: a document in, a record or a diff, text or bytes out. A renderer opens no files and measures nothing.
 
 The suffix of the file that is asked for picks the renderer. Heavy libraries are imported by the renderers that need
 them, when they run.
@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bertprof import record
+from bertprof import schema
+from bertprof.difference import Diff
 from bertprof.errors import UsageError
 from bertprof.record import Breakdown
 from bertprof.survey.claims import Verdict
 
 Claims = Sequence[Verdict]
+Document = Breakdown | Diff
 
 
 @contextmanager
@@ -29,41 +31,45 @@ def quiet_matplotlib() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _json(breakdown: Breakdown, by: str, claims: Claims, wide: bool) -> bytes:
-    return record.encode(breakdown)
+def _json(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
+    return schema.encode(document)
 
 
-def _csv(breakdown: Breakdown, by: str, claims: Claims, wide: bool) -> bytes:
+def _csv(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
     from bertprof.report import csv
 
-    return csv.render(breakdown, by).encode()
+    return (csv.render_diff(document) if isinstance(document, Diff) else csv.render(document, by)).encode()
 
 
-def _markdown(breakdown: Breakdown, by: str, claims: Claims, wide: bool) -> bytes:
+def _markdown(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
     from bertprof.report import markdown
 
-    return markdown.render(breakdown, by, claims, wide).encode()
+    if isinstance(document, Diff):
+        return markdown.render_diff(document, by, wide).encode()
+    return markdown.render(document, by, claims, wide).encode()
 
 
-def _page(breakdown: Breakdown, by: str, claims: Claims, wide: bool) -> bytes:
+def _page(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
     from bertprof.report import page
 
-    return page.render(breakdown, by, claims, wide).encode()
+    if isinstance(document, Diff):
+        return page.render_diff(document, by, wide).encode()
+    return page.render(document, by, claims, wide).encode()
 
 
-def _png(breakdown: Breakdown, by: str, claims: Claims, wide: bool) -> bytes:
+def _png(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
     from bertprof.report import figure
 
-    return figure.render(breakdown, "png")
+    return figure.render(document, "png")
 
 
-def _svg(breakdown: Breakdown, by: str, claims: Claims, wide: bool) -> bytes:
+def _svg(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
     from bertprof.report import figure
 
-    return figure.render(breakdown, "svg")
+    return figure.render(document, "svg")
 
 
-RENDERERS: Mapping[str, Callable[[Breakdown, str, Claims, bool], bytes]] = {
+RENDERERS: Mapping[str, Callable[[Document, str, Claims, bool], bytes]] = {
     ".json": _json,
     ".html": _page,
     ".png": _png,
@@ -71,7 +77,7 @@ RENDERERS: Mapping[str, Callable[[Breakdown, str, Claims, bool], bytes]] = {
     ".csv": _csv,
     ".md": _markdown,
 }
-"""File suffix → renderer: a record, a view, the survey's checked claims and `wide` in, the file's content out."""
+"""File suffix → renderer: a document, a view, the survey's checked claims and `wide` in, the file's content out."""
 
 
 def check_suffix(path: Path) -> None:
@@ -85,18 +91,87 @@ def check_suffix(path: Path) -> None:
         raise UsageError(f"-o {path}: {found}; use one of {', '.join(RENDERERS)}")
 
 
-def render(breakdown: Breakdown, path: Path, by: str = "component", claims: Claims = (), wide: bool = False) -> bytes:
+def render(document: Document, path: Path, by: str = "component", claims: Claims = (), wide: bool = False) -> bytes:
     """The content of a report file, by its suffix.
 
     Args:
-        breakdown: the record.
+        document: a record or a diff.
         path: where it will go; only its suffix matters here.
-        by: the view; see `bertprof.report.rows.table`.
+        by: the view; see `bertprof.report.rows.table` and `bertprof.report.changes.table`.
         claims: the survey's claims as checked against this record; Markdown and HTML show them.
-        wide: Markdown and HTML tables with traffic, intensity and activations; CSV always has them.
+        wide: Markdown and HTML tables with all that is known; CSV always has it.
 
     Raises:
         UsageError: no renderer has that suffix, or there is no such view.
     """
     check_suffix(path)
-    return RENDERERS[path.suffix.lower()](breakdown, by, claims, wide)
+    return RENDERERS[path.suffix.lower()](document, by, claims, wide)
+
+
+def render_several(breakdowns: Sequence[Breakdown], path: Path, by: str = "component", wide: bool = False) -> bytes:
+    """Records side by side as a report file, by its suffix.
+
+    Args:
+        breakdowns: the records; figures are shown against those of the first.
+        path: where it will go; only its suffix matters here.
+        by: the view; see `bertprof.report.rows.table`.
+        wide: tables with the rows' parameters, MACs and FLOPs beside their time; CSV always has them.
+
+    Raises:
+        UsageError: no renderer has that suffix, JSON holds one record, or there is no such view.
+    """
+    check_suffix(path)
+    match path.suffix.lower():
+        case ".json":
+            raise UsageError(f"-o {path}: JSON holds one record; use .md, .html, .csv, .png or .svg for several")
+        case ".html":
+            from bertprof.report import page
+
+            return page.render_several(breakdowns, by, wide).encode()
+        case ".csv":
+            from bertprof.report import csv
+
+            return csv.render_several(breakdowns, by).encode()
+        case ".md":
+            from bertprof.report import markdown
+
+            return markdown.render_several(breakdowns, by, wide).encode()
+        case suffix:
+            from bertprof.report import figure
+
+            return figure.render_several(breakdowns, "png" if suffix == ".png" else "svg")
+
+
+def render_all(documents: Sequence[Document], path: Path, by: str = "component", wide: bool = False) -> bytes:
+    """One document, or several records side by side, as a report file; see `render` and `render_several`.
+
+    Raises:
+        UsageError: as those do, or a diff is among several documents.
+    """
+    if len(documents) == 1:
+        return render(documents[0], path, by, wide=wide)
+    return render_several(_records(documents), path, by, wide)
+
+
+def text_of_all(documents: Sequence[Document], by: str, width: int, wide: bool, color: bool) -> str:
+    """The same for a terminal `width` columns wide.
+
+    Raises:
+        UsageError: there is no such view, or a diff is among several documents.
+    """
+    from bertprof.report import terminal
+
+    if len(documents) > 1:
+        return terminal.render_several(_records(documents), by, width, color, wide)
+    only = documents[0]
+    if isinstance(only, Diff):
+        return terminal.render_diff(only, by, width, color, wide)
+    return terminal.render(only, by, width, color, wide)
+
+
+def _records(documents: Sequence[Document]) -> list[Breakdown]:
+    """Documents that are all records."""
+    found = [document for document in documents if isinstance(document, Breakdown)]
+    if len(found) < len(documents):
+        raise UsageError("only records stand side by side, and a diff was given with other files; report it alone")
+    return found

@@ -1,10 +1,12 @@
-"""The breakdown as CSV, all digits, units in the column names."""
+"""Breakdowns and diffs as CSV, all digits, units in the column names."""
 
 import csv
 import io
+from collections.abc import Iterable, Mapping, Sequence
 
+from bertprof.difference import Diff
 from bertprof.record import Breakdown
-from bertprof.report import rows
+from bertprof.report import changes, rows, several
 
 
 def render(breakdown: Breakdown, by: str = "component") -> str:
@@ -12,20 +14,39 @@ def render(breakdown: Breakdown, by: str = "component") -> str:
 
     What is not known is empty; `unit` is empty outside of the units.
     """
-    lines = rows.records(breakdown, "module" if by == "module" else "cost")
+    found = rows.records(breakdown, "module" if by == "module" else "cost")
+    return _written(["model", *(found[0] if found else ())], ({"model": breakdown.name, **row} for row in found))
+
+
+def render_diff(diff: Diff) -> str:
+    """One line a row and metric, of all views: `level` tells total, group, component, unit and cell apart.
+
+    `before`, `after` and `change` are in what `measured_in` says; the other figures are relative.
+    """
+    found = changes.records(diff.rows)
+    return _written([*(found[0] if found else ())], found)
+
+
+def render_several(breakdowns: Sequence[Breakdown], by: str = "component") -> str:
+    """One line a record and row, totals first; each `_ratio` is against the first record."""
+    found = several.records(breakdowns, by)
+    return _written([*found[0]], found)
+
+
+def _written(header: Sequence[str], found: Iterable[Mapping[str, object]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["model", *(lines[0] if lines else ())])
-    for line in lines:
-        writer.writerow([_text(breakdown.name), *map(_text, line.values())])
+    writer.writerow(header)
+    for row in found:
+        writer.writerow([_text(value) for value in row.values()])
     return stream.getvalue()
 
 
 def _text(value: object) -> str:
-    """A cell. What a spreadsheet would take for a formula gets an apostrophe in front."""
+    """A cell. A text that a spreadsheet would take for a formula gets an apostrophe in front."""
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.6f}"
+        return repr(value)
     text = str(value)
-    return f"'{text}" if text[:1] in "=+-@\t\r" else text
+    return f"'{text}" if isinstance(value, str) and text[:1] in "=+-@\t\r" else text

@@ -1,15 +1,16 @@
-"""The survey's Figure 2, drawn from a record: memory and FLOPs on top, run time below."""
+"""Figures: the survey's Figure 2, before beside after, and records side by side."""
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from bertprof import formatting
+from bertprof import difference, formatting
 from bertprof.components import SURVEY_COMPONENTS, Component
+from bertprof.difference import Diff
 from bertprof.record import Breakdown
-from bertprof.report import quiet_matplotlib, rows
+from bertprof.report import changes, lines, quiet_matplotlib, rows, several
 from bertprof.report.palette import REST, color_of
 from bertprof.report.rows import Row
 
@@ -17,8 +18,10 @@ with quiet_matplotlib():  # its import looks for a place for its font cache
     from matplotlib import rc_context
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
-    from matplotlib.ticker import StrMethodFormatter
+    from matplotlib.patches import Patch
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 _STYLE: Any = {
     "font.family": "sans-serif",
@@ -100,10 +103,13 @@ def _time(row: Row) -> tuple[float, float, tuple[float, float]]:
 
 
 def _wrapped(breakdown: Breakdown) -> str:
-    name = rows.title(breakdown)
-    name = name if len(name) <= 90 else f"{name[:87]}..."
-    # A dollar sign would open a formula.
-    return f"{name}: sums over all encoder units\n{rows.workload_line(breakdown)}".replace("$", r"\$")
+    name = formatting.line(lines.title(breakdown), 90)
+    return _escaped(f"{name}: sums over all encoder units\n{lines.workload_line(breakdown)}")
+
+
+def _escaped(text: str) -> str:
+    """A dollar sign would open a formula."""
+    return text.replace("$", r"\$")
 
 
 def _panel(
@@ -147,9 +153,135 @@ def _short(value: float) -> str:
     return f"{value:.{1 if value >= 10 else 2}f}"
 
 
-def render(breakdown: Breakdown, suffix: Literal["png", "svg"]) -> bytes:
-    """Figure 2 as a file's content. The same record gives the same bytes."""
-    return _saved(figure2(breakdown), suffix)
+# A diff ---------------------------------------------------------------------------------------------------------------
+
+_PANELS = (
+    ("bytes", "Parameters", "", 1e6, "MB"),
+    ("flops", "Theoretical cost", " FLOPs", 1e6, "MFLOPs"),
+    ("time", "Run time", " ms", 1.0, "ms"),
+)
+"""Metric, title and what follows its figures, divisor and unit of each panel of a diff."""
+
+
+def diff_figure(diff: Diff) -> Figure:
+    """Before beside after: two bars a component, one panel each for stored parameters, FLOPs and, where known, time.
+
+    The bar of before is pale, that of after full; beside them stands what changed.
+    """
+    rows_ = changes.table(diff, "component")
+    total = diff.row("total")
+    panels = [panel for panel in _PANELS if (c := total.metrics.get(panel[0])) and c.change is not None]
+    with _quiet():
+        figure = ReportFigure(figsize=(1.6 + 2.9 * max(1, len(panels)), 1.5 + 0.42 * len(rows_)), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(1, max(1, len(panels)), sharey=True, squeeze=False)[0]
+        for ax, (metric, title, suffix, divisor, unit) in zip(axes, panels, strict=False):
+            _pairs(ax, rows_, metric, divisor)
+            whole = total.metrics[metric]
+            head = f"{title}: {changes.figures(whole, metric)}{suffix}"
+            ax.set_title(f"{head}\n{_label(whole)}", loc="left", fontsize=7.5)
+            ax.set_xlabel(unit)
+        axes[0].set_yticks(range(len(rows_)), [_escaped(formatting.line(row.scope, 28)) for row in rows_], fontsize=7)
+        axes[0].set_ylim(len(rows_) - 0.4, -0.6)
+        figure.suptitle(
+            _escaped(f"{formatting.line(diff.before.name, 60)} → {formatting.line(diff.after.name, 60)}"), fontsize=8.5
+        )
+        before, after = (Patch(facecolor=color, edgecolor="black", linewidth=0.4) for color in (_pale(REST), REST))
+        figure.legend(
+            [before, after], ["before", "after"], loc="outside lower right", ncols=2, frameon=False, fontsize=7
+        )
+    return figure
+
+
+def _pale(color: str) -> tuple[float, float, float]:
+    """A third of the colour, on white."""
+    red, green, blue = (1 - (1 - part) * 0.35 for part in to_rgb(color))
+    return red, green, blue
+
+
+def _pairs(axes: Axes, rows_: Sequence[difference.Row], metric: str, divisor: float) -> None:
+    """The bars of one panel: before above after, and what changed at their end."""
+    longest = 0.0
+    for y, row in enumerate(rows_):
+        change = row.metrics.get(metric)
+        if change is None or change.before is None or change.after is None:
+            continue
+        color = color_of(row.scope)
+        lengths = [figure / divisor for figure in (change.before, change.after)]
+        for offset, length, fill in zip((-0.19, 0.19), lengths, (_pale(color), color), strict=True):
+            axes.barh(y + offset, length, 0.36, color=fill, edgecolor="black", linewidth=0.4, zorder=2)
+        longest = max(longest, *lengths)
+        at = (max(lengths), y)
+        axes.annotate(_label(change), at, xytext=(3, 0), textcoords="offset points", va="center", fontsize=6.5)
+    _scale(axes, longest, 1.42)
+
+
+def _scale(axes: Axes, longest: float, room: float) -> None:
+    """An x axis with room for what stands at the end of the bars."""
+    axes.set_xlim(0, longest * room or 1.0)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.4g}" if longest < 10 else "{x:,.0f}"))
+    axes.tick_params(axis="x", labelsize=7)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", linewidth=0.4, color="#DDDDDD", zorder=0)
+    axes.set_axisbelow(True)
+
+
+def _label(change: difference.Change) -> str:
+    """What changed, in a few characters: of a time the percentage only where it is sure."""
+    if change.verdict in ("faster", "slower") and change.ratio is not None:
+        return f"{formatting.change(change.ratio)}, {change.verdict}"
+    return change.verdict if change.verdict in ("same", "inconclusive", "n/a") else changes.relative(change)
+
+
+# Several records ------------------------------------------------------------------------------------------------------
+
+
+def several_figure(breakdowns: Sequence[Breakdown]) -> Figure:
+    """One bar a record, stacked by component; one panel each for stored parameters, FLOPs and, where known, time."""
+    labels, tables = several.aligned(breakdowns, "component")
+    panels: list[tuple[str, str, Callable[[Row], float]]] = [
+        ("Parameters", "MB", lambda row: (row.bytes or 0) / 1e6),
+        ("Theoretical cost", "MFLOPs", lambda row: row.flops / 1e6),
+    ]
+    if any(breakdown.timed for breakdown in breakdowns):
+        panels.append(("Run time with marks", "ms", lambda row: 0.0 if row.time_ms is None else row.time_ms.value))
+    with _quiet():
+        size = (1.6 + 2.9 * len(panels), 1.7 + 0.32 * len(breakdowns))
+        figure = ReportFigure(figsize=size, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for ax, (title, unit, length) in zip(axes, panels, strict=True):
+            ends = [0.0] * len(tables)
+            for label in labels:
+                lengths = [length(table[label]) if label in table else 0.0 for table in tables]
+                ax.barh(range(len(tables)), lengths, 0.7, ends, color=color_of(label), edgecolor="black", linewidth=0.3)
+                ends = [end + own for end, own in zip(ends, lengths, strict=True)]
+            for y, end in enumerate(ends):
+                text = f"{formatting.measured(end)}" if end else "–"
+                ax.annotate(text, (end, y), xytext=(3, 0), textcoords="offset points", va="center", fontsize=6.5)
+            ax.set_title(title, loc="left", fontsize=8)
+            ax.set_xlabel(unit)
+            _scale(ax, max(ends), 1.25)
+        names = [_escaped(formatting.line(name, 40)) for name in several.names(breakdowns)]
+        axes[0].set_yticks(range(len(names)), names, fontsize=7)
+        axes[0].set_ylim(len(names) - 0.4, -0.6)
+        handles = [Patch(facecolor=color_of(label), edgecolor="black", linewidth=0.3) for label in labels]
+        figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=7)
+    return figure
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def render(document: Breakdown | Diff, suffix: Literal["png", "svg"]) -> bytes:
+    """Figure 2, or before beside after, as a file's content. The same document gives the same bytes."""
+    return _saved(diff_figure(document) if isinstance(document, Diff) else figure2(document), suffix)
+
+
+def render_several(breakdowns: Sequence[Breakdown], suffix: Literal["png", "svg"]) -> bytes:
+    """Records side by side as a file's content."""
+    return _saved(several_figure(breakdowns), suffix)
 
 
 def _saved(figure: Figure, suffix: str) -> bytes:

@@ -1,11 +1,15 @@
-"""The breakdown as Markdown, for a pull request or a note."""
+"""Breakdowns and diffs as Markdown, for a pull request or a note."""
 
 import re
 from collections.abc import Sequence
 
-from bertprof import formatting
+from bertprof import difference, formatting
+from bertprof.difference import Diff
 from bertprof.record import Breakdown
-from bertprof.report import rows
+from bertprof.report import changes, diff_lines, lines, rows, several
+from bertprof.report.changes import Column
+from bertprof.report.diff_lines import GateLine
+from bertprof.report.findings import findings
 from bertprof.report.rows import Row
 from bertprof.survey.claims import Verdict
 
@@ -13,8 +17,9 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&-])")
 
 
 def escape(text: str) -> str:
-    """Text from a record, inert in Markdown and in the HTML that Markdown allows."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split())).replace("\\<", "&lt;").replace("\\>", "&gt;")
+    """Text from a record, inert in Markdown and in the HTML that Markdown allows; an @ calls nobody."""
+    inert = _SPECIAL.sub(r"\\\1", " ".join(text.split())).replace("\\<", "&lt;").replace("\\>", "&gt;")
+    return inert.replace("@", "@<!-- -->")
 
 
 def render(breakdown: Breakdown, by: str = "component", claims: Sequence[Verdict] = (), wide: bool = False) -> str:
@@ -26,22 +31,22 @@ def render(breakdown: Breakdown, by: str = "component", claims: Sequence[Verdict
         claims: the survey's claims as checked against this record, where that was asked for.
         wide: with traffic, intensity and activations; see `bertprof.report.rows.headers`.
     """
-    lines = [
-        f"## {escape(rows.title(breakdown))}",
+    parts = [
+        f"## {escape(lines.title(breakdown))}",
         "",
-        f"{rows.headline(breakdown)}",
+        f"{lines.headline(breakdown)}",
         "",
-        f"{escape(rows.workload_line(breakdown))}  ",
-        f"{escape(rows.host_line(breakdown))}",
+        f"{escape(lines.workload_line(breakdown))}  ",
+        f"{escape(lines.host_line(breakdown))}",
         "",
         *_table(breakdown, by, wide),
         "",
-        *(f"{escape(line)}  " for line in rows.notes(breakdown)),
-        *(f"- **caveat**: {escape(caveat)}" for caveat in rows.caveat_lines(breakdown)),
+        *(f"{escape(line)}  " for line in lines.notes(breakdown)),
+        *(f"- **caveat**: {escape(caveat)}" for caveat in lines.caveat_lines(breakdown)),
     ]
     if claims:
-        lines += ["", "### What the survey claims", "", render_claims(claims)]
-    return "\n".join(lines).rstrip() + "\n"
+        parts += ["", "### What the survey claims", "", render_claims(claims)]
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def render_claims(verdicts: Sequence[Verdict]) -> str:
@@ -53,6 +58,140 @@ def render_claims(verdicts: Sequence[Verdict]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
+
+# A diff ---------------------------------------------------------------------------------------------------------------
+
+MARKER = "<!-- bertprof:diff -->"
+"""The first line of a diff, by which a comment on a pull request is found again and edited."""
+
+MOST_CHARACTERS = 60_000
+"""GitHub takes 65,536 in a comment."""
+
+_ICONS = {"failed": "❌", "warning": "⚠️", "not comparable": "🚫", "inconclusive": "❔", "passed": "✅"}
+
+
+def render_diff(diff: Diff, by: str = "component", wide: bool = False) -> str:
+    """A diff for a pull request: verdict, what changed, gates, the rows that changed, and the rest folded away.
+
+    Args:
+        diff: the comparison.
+        by: the view; see `bertprof.report.changes.table`.
+        wide: with every metric; see `bertprof.report.changes.columns`.
+    """
+    gates, verdict = diff_lines.gates(diff), diff_lines.verdict(diff)
+    title = escape(diff_lines.title(diff))
+    columns = changes.columns(diff, by, wide)
+    changed, same = changes.by_change(changes.table(diff, by), columns)
+    found = [f"- {escape(finding.text)}" for finding in findings(diff)]
+    beside = [f"{name}: {text}" for name, text in diff_lines.sides(diff).items()]
+    beside += [*diff_lines.machines(diff), *diff_lines.notes(diff)]
+    caveats = [f"- **caveat**: {escape(caveat)}" for caveat in diff_lines.caveats(diff)]
+    first = [MARKER]
+    if verdict is None:
+        first.append(f"### {title}")
+    else:
+        first += [f"### {_ICONS[gates[0].answer]} {escape(formatting.line(verdict[0], 500))}", f"**{title}**"]
+    first += [
+        _fitted(found, 6_000, "findings"),
+        _gates(gates),
+        _fitted([f"{escape(line)}  " for line in beside], 5_000, "lines"),
+        _fitted(caveats, 5_000, "caveats"),
+    ]
+    last = _folded("Environment and how to reproduce", _environment(diff))
+    # What room there is goes to the rows, the most telling first.
+    room = MOST_CHARACTERS - sum(map(len, (*first, last))) - 1_000
+    tables = [_changes(diff, by, changed, columns, room, total=True)]
+    if same:
+        summary = f"{len(same)} row{'s' if len(same) > 1 else ''} unchanged"
+        tables.append(_folded(summary, _changes(diff, by, same, columns, room - len(tables[0]))))
+    tables.append(_details(diff, by, wide, room - sum(map(len, tables))))
+    return "\n\n".join(part for part in (*first, *tables, last) if part) + "\n"
+
+
+def _gates(gates: Sequence[GateLine]) -> str:
+    if not gates:
+        return ""
+    head = ["| outcome | | gate |", "| --- | --- | --- |"]
+    body = [f"| {_ICONS[g.answer]} {g.answer} | {escape(g.reason)} | {escape(g.gate)} |" for g in gates]
+    return _fitted([*head, *body], 9_000, "gates")
+
+
+def _changes(
+    diff: Diff, by: str, body: Sequence[difference.Row], columns: Sequence[Column], room: int, total: bool = False
+) -> str:
+    """A table of rows, as many as there is room for. The total, where it is asked for, stands first and so stays."""
+    lines = [
+        f"| {' | '.join([by, *(column.header for column in columns)])} |",
+        f"| --- |{''.join(' --- |' if column.kind == 'verdict' else ' ---: |' for column in columns)}",
+    ]
+    for row in [diff.row("total"), *body] if total else body:
+        cells = [changes.label(row), *(changes.cell(diff, row, column, exact=True) for column in columns)]
+        bold = "**" if row.level == "total" else ""
+        lines.append(f"| {' | '.join(f'{bold}{escape(cell)}{bold}' for cell in cells)} |")
+    return _fitted(lines, room, "rows")
+
+
+def _details(diff: Diff, by: str, wide: bool, room: int) -> str:
+    """The other view, folded: by unit, with what changed inside of each where units correspond."""
+    view = "component" if by in ("unit", "cell") else "unit"
+    columns = changes.columns(diff, view, wide)
+    rows = changes.table(diff, view)
+    if not changes.by_change(rows, columns)[0]:
+        return ""
+    if view == "unit" and not any(row.scope.startswith("after.") for row in rows):
+        cells, _ = changes.by_change(changes.table(diff, "cell"), columns)
+        rows = [each for unit in rows for each in (unit, *(c for c in cells if c.scope.startswith(f"{unit.scope}.")))]
+    return _folded(f"By {view}", _changes(diff, view, rows, columns, room))
+
+
+def _environment(diff: Diff) -> str:
+    """The machine on both sides, and the command in a block that no back-tick of it closes."""
+    rows = [f"| {' | '.join(map(escape, cells))} |" for cells in diff_lines.environment(diff)]
+    table = _fitted(["| | before | after |", "| --- | --- | --- |", *rows], 5_000, "rows")
+    if diff.command is None:
+        return table
+    command = formatting.line(diff.command, 2_000)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
+    return f"{table}\n\n{fence}sh\n{command}\n{fence}"
+
+
+def _folded(summary: str, content: str) -> str:
+    return f"<details><summary>{summary}</summary>\n\n{content}\n\n</details>"
+
+
+def _fitted(lines: Sequence[str], room: int, what: str) -> str:
+    """As many lines as there is room for, and how many are left out."""
+    taken = 0
+    for line in lines:
+        room -= len(line) + 1
+        if room < 0:
+            break
+        taken += 1
+    text = "\n".join(lines[:taken])
+    return text if taken == len(lines) else f"{text}\n\n*{len(lines) - taken} more {what} left out*"
+
+
+# Several records ------------------------------------------------------------------------------------------------------
+
+
+def render_several(breakdowns: Sequence[Breakdown], by: str = "component", wide: bool = False) -> str:
+    """Records side by side; see `bertprof.report.several.sections`."""
+    names = [escape(name) for name in several.names(breakdowns)]
+    common, own = several.described(breakdowns)
+    parts = [f"## {' · '.join(names)}", escape(common)]
+    parts.append("\n".join(f"- {name}: {escape(text)}" for name, text in zip(names, own, strict=True) if text))
+    for section in several.sections(breakdowns, by, wide):
+        table = [f"| {escape(section.title)} | {' | '.join(names)} |", f"| --- |{' ---: |' * len(names)}"]
+        for label, cells in section.lines:
+            texts = (escape(", ".join(filter(None, cell.parts))) for cell in cells)
+            table.append(f"| {escape(label)} | {' | '.join(texts)} |")
+        parts.append("\n".join(table))
+    parts.append(escape(several.note(breakdowns)))
+    parts.append("\n".join(f"- **caveat**: {escape(caveat)}" for caveat in several.caveats(breakdowns)))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+# A breakdown's table --------------------------------------------------------------------------------------------------
 
 _HEADERS = {"bytes": "MB", "time_ms": "time (ms)"}
 

@@ -1,14 +1,18 @@
-"""The breakdown as one HTML file that needs nothing else: no network, no script, no font."""
+"""A breakdown, a diff or several records as one HTML file that needs nothing else: no network, no script, no font."""
 
 import re
 from collections.abc import Sequence
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
 
-from bertprof import formatting
+from bertprof import difference, formatting
 from bertprof.components import DESCRIPTIONS, Component
+from bertprof.difference import Diff
 from bertprof.record import Breakdown
-from bertprof.report import figure, rows
+from bertprof.report import changes, diff_lines, figure, lines, rows, several
+from bertprof.report.changes import Column
+from bertprof.report.findings import findings
 from bertprof.report.palette import color_of
 from bertprof.report.rows import Row
 from bertprof.survey.claims import Verdict
@@ -32,26 +36,20 @@ def fragment(breakdown: Breakdown, by: str = "component") -> str:
 
 
 def _rendered(template: str, breakdown: Breakdown, by: str, claims: Sequence[Verdict], wide: bool) -> str:
-    environment = Environment(
-        loader=PackageLoader("bertprof.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(plain=formatting.plain)
-    return environment.get_template(template).render(
+    described = "Figure 2: memory, FLOPs and run time by component"
+    whole = template == "breakdown.html"
+    return _template(template).render(
         breakdown=breakdown,
-        title=rows.title(breakdown),
-        caveats=rows.caveat_lines(breakdown),
+        title=lines.title(breakdown),
+        caveats=lines.caveat_lines(breakdown),
         by=by,
         headers={f: h for f, h in rows.headers(breakdown, by, wide).items() if f not in rows.TEXTS},
         table=rows.table(breakdown, by),
         total=rows.total(breakdown),
-        headline=rows.headline(breakdown),
-        workload=rows.workload_line(breakdown),
-        host=rows.host_line(breakdown),
-        notes=rows.notes(breakdown),
+        headline=lines.headline(breakdown),
+        workload=lines.workload_line(breakdown),
+        host=lines.host_line(breakdown),
+        notes=lines.notes(breakdown),
         claims=claims,
         color_of=color_of,
         describe=_describe,
@@ -60,8 +58,20 @@ def _rendered(template: str, breakdown: Breakdown, by: str, claims: Sequence[Ver
         total_cell=rows.total_cell,
         share=_share,
         in_tree=rows.in_tree,
-        figure=_inline_svg(breakdown) if template == "breakdown.html" else "",
+        figure=_inline_svg(figure.render(breakdown, "svg"), described) if whole else "",
     )
+
+
+def _template(name: str) -> Template:
+    environment = Environment(
+        loader=PackageLoader("bertprof.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(plain=formatting.plain)
+    return environment.get_template(name)
 
 
 def _share(row: Row, field: str) -> float | None:
@@ -75,10 +85,88 @@ def _describe(row: Row) -> str:
     return DESCRIPTIONS[Component(row.label)] if row.label in set(Component) else ""
 
 
-def _inline_svg(breakdown: Breakdown) -> str:
-    """The figure for the inside of a page: without XML prologue and fixed size, so that it shrinks with the page."""
-    svg = figure.render(breakdown, "svg").decode()
+def _inline_svg(content: bytes, described: str) -> str:
+    """A figure for the inside of a page: without XML prologue and fixed size, so that it shrinks with the page."""
+    svg = content.decode()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    return svg.replace("<svg", '<svg role="img" aria-label="Figure 2: memory, FLOPs and run time by component"', 1)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{described}"', 1)
+
+
+# A diff ---------------------------------------------------------------------------------------------------------------
+
+
+def render_diff(diff: Diff, by: str = "component", wide: bool = False) -> str:
+    """A diff as a whole page.
+
+    Args:
+        diff: the comparison.
+        by: the view of the table; see `bertprof.report.changes.table`.
+        wide: with every metric; see `bertprof.report.changes.columns`.
+    """
+    return _rendered_diff("diff.html", diff, by, wide)
+
+
+def diff_fragment(diff: Diff, by: str = "component") -> str:
+    """What changed, its table and the gates, for a notebook."""
+    return _rendered_diff("diff_fragment.html", diff, by, wide=False)
+
+
+def _rendered_diff(template: str, diff: Diff, by: str, wide: bool) -> str:
+    whole = template == "diff.html"
+    views = [by, "component" if by in ("unit", "cell") else "unit"] if whole else [by]
+    described = "Parameters, FLOPs and time by component, before beside after"
+    return _template(template).render(
+        diff=diff,
+        by=by,
+        title=diff_lines.title(diff),
+        verdict=diff_lines.verdict(diff),
+        findings=findings(diff),
+        sides=diff_lines.sides(diff),
+        machines=diff_lines.machines(diff),
+        notes=diff_lines.notes(diff),
+        caveats=diff_lines.caveats(diff),
+        gates=diff_lines.gates(diff),
+        environment=diff_lines.environment(diff),
+        views=[
+            {"by": view, "columns": changes.columns(diff, view, wide), "rows": changes.table(diff, view)}
+            for view in views
+        ],
+        label=changes.label,
+        color_of=color_of,
+        cell=lambda row, column: _cell(diff, row, column),
+        figure=_inline_svg(figure.render(diff, "svg"), described) if whole else "",
+    )
+
+
+def _cell(diff: Diff, row: difference.Row, column: Column) -> Markup:
+    """A cell: its digits on pointing, its tone, and a bar for its part of the change."""
+    text, exact = (changes.cell(diff, row, column, exact) for exact in (False, True))
+    classes = [changes.tone(row, column), *(["word"] if column.kind == "verdict" else [])]
+    part = changes.share(diff, row, column.metric) if column.kind == "share" and row.level != "total" else None
+    style = Markup("")
+    if part is not None and part > 0:
+        classes.append("share")
+        style = Markup(' style="--share:{:.2f}%"').format(min(100.0, 100 * part))
+    return Markup('<td class="{}"{} title="{}">{}</td>').format(" ".join(classes), style, exact, text)
+
+
+# Several records ------------------------------------------------------------------------------------------------------
+
+
+def render_several(breakdowns: Sequence[Breakdown], by: str = "component", wide: bool = False) -> str:
+    """Records side by side as a whole page; see `bertprof.report.several.sections`."""
+    common, own = several.described(breakdowns)
+    return _template("several.html").render(
+        names=several.names(breakdowns),
+        common=common,
+        own=own,
+        sections=several.sections(breakdowns, by, wide),
+        note=several.note(breakdowns),
+        caveats=several.caveats(breakdowns),
+        color_of=color_of,
+        figure=_inline_svg(
+            figure.render_several(breakdowns, "svg"), "Parameters, FLOPs and time by component, one bar a record"
+        ),
+    )

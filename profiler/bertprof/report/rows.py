@@ -324,7 +324,7 @@ def records(breakdown: Breakdown, by: str) -> list[dict[str, object]]:
     """
     if by == "cost":
         return [
-            {"unit": cost.unit, "component": str(cost.component), **_figures(row_of(breakdown, "", [cost]))}
+            {"unit": cost.unit, "component": str(cost.component), **figures(row_of(breakdown, "", [cost]))}
             for cost in breakdown.costs
         ]
     if by == "module":
@@ -334,7 +334,7 @@ def records(breakdown: Breakdown, by: str) -> list[dict[str, object]]:
                 "type": row.type,
                 "component": row.component,
                 "calls": row.calls,
-                **_figures(row),
+                **figures(row),
                 "inclusive_parameters": row.inclusive_parameters,
                 "inclusive_macs": row.inclusive_macs,
                 "inclusive_flops": row.inclusive_flops,
@@ -342,10 +342,11 @@ def records(breakdown: Breakdown, by: str) -> list[dict[str, object]]:
             }
             for row in _modules(breakdown)
         ]
-    return [{by: row.label, **_figures(row)} for row in table(breakdown, by)]
+    return [{by: row.label, **figures(row)} for row in table(breakdown, by)]
 
 
-def _figures(row: Row) -> dict[str, float | None]:
+def figures(row: Row) -> dict[str, float | None]:
+    """A row's figures, units in the names."""
     time = row.time_ms
     return {
         "parameters": row.parameters,
@@ -365,99 +366,3 @@ def _figures(row: Row) -> dict[str, float | None]:
         "flops_share": row.flops_share,
         "time_share": None if row.time_share is None else row.time_share.value,
     }
-
-
-# Lines that every report has beside its table.
-
-
-def title(breakdown: Breakdown) -> str:
-    """What to call the breakdown."""
-    return formatting.plain(breakdown.name)
-
-
-def caveat_lines(breakdown: Breakdown) -> list[str]:
-    """The caveats, one line each."""
-    return [formatting.plain(" ".join(caveat.text.split())) for caveat in breakdown.caveats]
-
-
-def headline(breakdown: Breakdown) -> str:
-    """The answer in a sentence, from the record alone."""
-    rows = table(breakdown, "component")
-    if not rows:
-        return "The record is empty."
-    flops = max(rows, key=lambda row: row.flops_share)
-    share = next((row for row in rows if row.label == "softmax-attention"), None)
-    timed = [row for row in rows if row.time_share is not None]
-    # Where the time of linears stands with attention, shares of time and of FLOPs are of different things.
-    if not timed or any(caveat.code == "time-not-split" for caveat in breakdown.caveats):
-        return f"{flops.label} does {100 * flops.flops_share:.0f} % of the FLOPs."
-    slowest = max(timed, key=lambda row: row.time_share.value if row.time_share else 0.0)
-    assert slowest.time_share is not None
-    text = (
-        f"{slowest.label} takes {100 * slowest.time_share.value:.0f} % of the time "
-        f"and does {100 * slowest.flops_share:.0f} % of the FLOPs"
-    )
-    if share is not None and share.time_share is not None and share.flops_share > 0 and share is not slowest:
-        times = share.time_share.value / share.flops_share
-        text += f"; softmax-attention takes {times:.1f} × its share of FLOPs"
-    return text + "."
-
-
-def workload_line(breakdown: Breakdown) -> str:
-    """What was asked, in one line."""
-    w = breakdown.workload
-    shape = f"batch {w.batch_size}" if w.sequence_length is None else f"{w.batch_size} × {w.sequence_length} tokens"
-    parts = [w.task] if w.task else []
-    parts.append(shape)
-    if w.padding:
-        parts.append(f"{100 * w.padding:.3g} % padded")
-    parts += [w.dtype, w.attention]
-    if w.mask != "none":
-        parts.append(f"{w.mask.upper()} mask")
-    parts.append(w.device if breakdown.timed else "counted, not timed")
-    if breakdown.timed and w.threads is not None and w.device == "cpu":
-        parts.append(f"{w.threads} thread{'s' if w.threads > 1 else ''}")
-    if w.weights is not None:
-        parts.append({"random": "random weights", "checkpoint": "checkpoint", "module": "live module"}[w.weights])
-    return formatting.plain(", ".join(parts))
-
-
-def host_line(breakdown: Breakdown) -> str:
-    """The machine and the versions, in one line."""
-    h = breakdown.host
-    machine = h.gpu if breakdown.workload.device.startswith("cuda") and h.gpu else f"{h.cpu}, {h.cores} cores"
-    return formatting.plain(f"{machine}; torch {h.torch}, transformers {h.transformers}, Python {h.python}")
-
-
-def notes(breakdown: Breakdown) -> list[str]:
-    """How the time was measured and how far it can be trusted, and what the weights take on disk, where known."""
-    return [formatting.plain(line) for line in (*_timing(breakdown), *_checkpoint(breakdown))]
-
-
-def _timing(breakdown: Breakdown) -> list[str]:
-    end_to_end, overhead, residual = breakdown.end_to_end_time_ms, breakdown.overhead, breakdown.residual
-    if end_to_end is None or overhead is None or residual is None or breakdown.end_to_end_ms is None:
-        return []
-    w = breakdown.workload
-    speed = ""
-    if w.sequence_length is not None:
-        tokens = 1000 * w.batch_size * w.sequence_length / end_to_end.value
-        speed = f", {formatting.exact(round(tokens))} tokens/s{', padding included' if w.padding else ''}"
-    return [
-        f"end to end {formatting.interval(end_to_end)}{speed}: "
-        f"median of {len(breakdown.end_to_end_ms)} bare forwards with its 95 % interval",
-        f"marks ({w.marks}, {w.clock} clock) cost {formatting.change(overhead.value)} "
-        f"[{formatting.change(overhead.low)}, {formatting.change(overhead.high)}]; "
-        f"sum of the rows against the bare forward {100 * residual:+.1f} %",
-    ]
-
-
-def _checkpoint(breakdown: Breakdown) -> list[str]:
-    found = breakdown.checkpoint
-    if found is None:
-        return []
-    files = f"{formatting.exact(found.files)} file{'s' if found.files > 1 else ''}"
-    parts = [found.format, files, f"{formatting.size(found.file_bytes)} on disk"]
-    if found.load_time_ms is not None:
-        parts.append(f"loaded in {formatting.duration(found.load_time_ms)}")
-    return [f"checkpoint: {', '.join(parts)}"]

@@ -1,7 +1,7 @@
-"""The terminal's table."""
+"""The terminal's tables."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from rich.box import SIMPLE_HEAD
@@ -12,8 +12,12 @@ from rich.text import Text
 
 from bertprof import formatting
 from bertprof.catalog import Entry
+from bertprof.difference import Diff
 from bertprof.record import Breakdown
-from bertprof.report import rows
+from bertprof.report import changes, diff_lines, lines, rows, several
+from bertprof.report.changes import Column, Tone
+from bertprof.report.findings import Finding, findings
+from bertprof.report.several import Section
 from bertprof.survey.claims import Verdict
 
 WIDE = 100
@@ -33,17 +37,17 @@ def render(
         wide: with traffic, intensity and activations; see `bertprof.report.rows.headers`.
     """
     console, stream = _console(width, color)
-    console.print(Text.assemble((rows.title(breakdown), "bold"), "  ", rows.workload_line(breakdown)))
-    console.print(Text(rows.host_line(breakdown), style="dim"))
+    console.print(Text.assemble((lines.title(breakdown), "bold"), "  ", lines.workload_line(breakdown)))
+    console.print(Text(lines.host_line(breakdown), style="dim"))
     table, left_out = _table(breakdown, by, wide, width)
     console.print(table)
     if left_out:
         text = f"no room for {', '.join(left_out)}: widen the terminal, or write them to a file with -o"
         console.print(Text(text, style="dim"))
-    console.print(Text(rows.headline(breakdown)))
-    for line in rows.notes(breakdown):
+    console.print(Text(lines.headline(breakdown)))
+    for line in lines.notes(breakdown):
         console.print(Text(line, style="dim"))
-    for caveat in rows.caveat_lines(breakdown):
+    for caveat in lines.caveat_lines(breakdown):
         console.print(Text(f"caveat: {caveat}", style="yellow"))
     return _trimmed(stream)
 
@@ -124,6 +128,179 @@ def _in_tree(label: str) -> str:
     """A module's name, indented by its depth."""
     depth, name = rows.in_tree(label)
     return " " * depth + name
+
+
+# A diff ---------------------------------------------------------------------------------------------------------------
+
+_STYLES: Mapping[Tone, str] = {"better": "green", "worse": "red", "open": "yellow", "plain": ""}
+
+_MOST_GATES = 40
+"""Lines of gates in a terminal, failed ones first."""
+
+
+def render_diff(diff: Diff, by: str = "component", width: int = 100, color: bool = False, wide: bool = False) -> str:
+    """A diff as text: what was compared, what changed and where it came from, the table, the gates.
+
+    Args:
+        diff: the comparison.
+        by: the view; see `bertprof.report.changes.table`.
+        width: columns of the terminal; the narrower, the fewer columns the table has.
+        color: write ANSI colours: better green, worse red, inconclusive yellow.
+        wide: with every metric; see `bertprof.report.changes.columns`.
+    """
+    console, stream = _console(width, color)
+    console.print(Text(diff_lines.title(diff), style="bold"))
+    console.print(_listed((Text(name, style="dim"), Text(text)) for name, text in diff_lines.sides(diff).items()))
+    for line in diff_lines.machines(diff):
+        console.print(Text(line, style="dim"))
+    console.print()
+    console.print(_listed((Text("•"), _said(finding)) for finding in findings(diff)))
+    table, left_out = _diff_table(diff, by, wide, width)
+    console.print(table)
+    if left_out:
+        text = f"no room for {', '.join(left_out)}: widen the terminal, or write them to a file with -o"
+        console.print(Text(text, style="dim"))
+    for line in diff_lines.notes(diff):
+        console.print(Text(line, style="dim"))
+    for caveat in diff_lines.caveats(diff):
+        console.print(Text(f"caveat: {caveat}", style="yellow"))
+    gates, verdict = diff_lines.gates(diff), diff_lines.verdict(diff)
+    if verdict is not None:
+        console.print()
+        console.print(
+            _listed(
+                (Text(gate.answer, style=f"bold {_STYLES[gate.tone]}"), Text(f"{gate.reason} ({gate.gate})"))
+                for gate in gates[:_MOST_GATES]
+            )
+        )
+        if len(gates) > _MOST_GATES:
+            console.print(Text(f"and {len(gates) - _MOST_GATES} more gates", style="dim"))
+        console.print(Text(verdict[0], style=f"bold {_STYLES[verdict[1]]}"))
+    return _trimmed(stream)
+
+
+def _said(finding: Finding) -> Text:
+    return Text.assemble((finding.head, _STYLES[finding.tone]), finding.text.removeprefix(finding.head))
+
+
+def _listed(lines: Iterable[tuple[Text, Text]]) -> Table:
+    """Words in a narrow column, and what is said of each beside it."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for word, text in lines:
+        grid.add_row(word, text)
+    return grid
+
+
+def _diff_table(diff: Diff, by: str, wide: bool, width: int) -> tuple[Table, list[str]]:
+    """The table with as many columns as there is room for beside the names of the rows, and what is left out."""
+    body, total = changes.table(diff, by), diff.row("total")
+    labels = [changes.label(row) for row in body]
+    columns = changes.columns(diff, by, wide)
+    cells = {column: [changes.cell(diff, row, column) for row in (*body, total)] for column in columns}
+    room = width - _EDGES - max(map(cell_len, (by, "total", *labels)))
+    shown: list[Column] = []
+    for column in _wanted(columns):
+        needed = _GAP + max(map(cell_len, (column.header, *cells[column])))
+        # A share cannot be read without the change before it.
+        beside = column.kind != "share" or any((c.metric, c.kind) == (column.metric, "change") for c in shown)
+        # One figure has to be there, however narrow.
+        if not shown or (needed <= room and beside):
+            shown.append(column)
+            room -= needed
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_footer=True, header_style="bold")
+    table.add_column(by, footer="total", overflow="fold")
+    for column in columns:
+        if column in shown:
+            style = f"bold {_STYLES[changes.tone(total, column)]}"
+            justify: Literal["left", "right"] = "left" if column.kind == "verdict" else "right"
+            footer = Text(cells[column][-1], style=style)
+            table.add_column(column.header, footer=footer, justify=justify, no_wrap=True)
+    for i, row in enumerate(body):
+        texts = (Text(cells[c][i], style=_STYLES[changes.tone(row, c)]) for c in columns if c in shown)
+        table.add_row(Text(labels[i]), *texts)
+    metrics = {column.metric for column in shown}
+    return table, list(dict.fromkeys(changes.NAMES[c.metric] for c in columns if c.metric not in metrics))
+
+
+def _wanted(columns: Sequence[Column]) -> list[Column]:
+    """The columns of a diff, most wanted first."""
+
+    def of(kind: str, measured: bool) -> list[Column]:
+        return [c for c in columns if c.kind == kind and (c.metric in changes.MEASURED) is measured]
+
+    counts = of("change", measured=False)
+    return [
+        *(*of("change", measured=True), *of("verdict", measured=True), *of("figures", measured=True), *counts[:1]),
+        *(*of("share", measured=True), *counts[1:], *of("figures", measured=False), *of("share", measured=False)),
+    ]
+
+
+# Several records ------------------------------------------------------------------------------------------------------
+
+
+def render_several(
+    breakdowns: Sequence[Breakdown], by: str = "component", width: int = 100, color: bool = False, wide: bool = False
+) -> str:
+    """Records side by side as text, as many beside each other as there is room for, the others below.
+
+    Args:
+        breakdowns: the records.
+        by: the view; see `bertprof.report.rows.table`.
+        width: columns of the terminal.
+        color: write ANSI colours.
+        wide: see `bertprof.report.several.sections`.
+    """
+    console, stream = _console(width, color)
+    names, sections = several.names(breakdowns), several.sections(breakdowns, by, wide)
+    common, own = several.described(breakdowns)
+    console.print(Text(common))
+    apart = [(name, text) for name, text in zip(names, own, strict=True) if text]
+    console.print(_listed((Text(f"{name}:", style="bold"), Text(text)) for name, text in apart))
+    columns = [_column(sections, i) for i in range(len(names))]
+    labels = [label for section in sections for label in (section.title, *(f" {label}" for label, _ in section.lines))]
+    taken = 0
+    while taken < len(names):
+        room = width - _EDGES - max(map(cell_len, labels))
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+        table.add_column("", overflow="fold")
+        shown: list[list[list[str]]] = []
+        while taken < len(names):
+            needed = max(
+                min(cell_len(names[taken]), _NAME), *(cell_len(cell) for part in columns[taken] for cell in part)
+            )
+            room -= _GAP + needed
+            if room < 0 and shown:
+                break
+            table.add_column(Text(names[taken]), overflow="fold", max_width=needed)
+            shown.append(columns[taken])
+            taken += 1
+        for i, section in enumerate(sections):
+            table.add_row(Text(section.title, style="dim"))
+            for j, (label, _) in enumerate(section.lines):
+                last = j == len(section.lines) - 1
+                table.add_row(Text(f" {label}"), *(Text(column[i][j]) for column in shown), end_section=last)
+        console.print(table)
+    console.print(Text(several.note(breakdowns), style="dim"))
+    for caveat in several.caveats(breakdowns):
+        console.print(Text(f"caveat: {caveat}", style="yellow"))
+    return _trimmed(stream)
+
+
+_NAME = 24
+"""Columns that a record's name has at most before it is folded."""
+
+
+def _column(sections: Sequence[Section], record: int) -> list[list[str]]:
+    """The cells of one record, by section: figures below figures, shares below shares, ratios below ratios."""
+    parts = [[cells[record].parts for _, cells in section.lines] for section in sections]
+    widths = [max(map(cell_len, column)) for column in zip(*(part for each in parts for part in each), strict=True)]
+    return [
+        ["  ".join(text.rjust(width) for text, width in zip(part, widths, strict=True) if width) for part in each]
+        for each in parts
+    ]
 
 
 def render_claims(verdicts: Sequence[Verdict], width: int = 100, color: bool = False) -> str:

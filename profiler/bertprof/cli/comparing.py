@@ -1,0 +1,162 @@
+"""`bertprof diff`: before and after, for a person and for CI."""
+
+import shlex
+import sys
+from typing import Annotated, Literal
+
+import typer
+
+from bertprof import ci, limits, report, schema, session, settings
+from bertprof.cli import console, options
+from bertprof.cli.options import (
+    Attention,
+    BatchSize,
+    Debug,
+    Device,
+    Dtype,
+    Inputs,
+    NoTime,
+    Output,
+    Padding,
+    SeqLength,
+    Set,
+    Task,
+    Threads,
+    Weights,
+    Wide,
+)
+
+_GATE = "[SCOPE.]METRIC:LIMIT"
+_SIDE = "A record, a folder of records (one a process), or a MODEL as in `breakdown`."
+
+
+def diff(
+    before: Annotated[str, typer.Argument(metavar="BEFORE", help=_SIDE)],
+    after: Annotated[str, typer.Argument(metavar="AFTER", help="The same.")],
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(metavar=_GATE, help="Fail above: time:+5%, ffn.time:+10%, parameters:+0, unit[*].ffn.macs:+0."),
+    ] = None,
+    warn_on: Annotated[list[str] | None, typer.Option(metavar=_GATE, help="The same, but only warn.")] = None,
+    require: Annotated[
+        list[str] | None, typer.Option(metavar=_GATE, help="Fail below a gain: ffn.time:-30%, time:1.5x.")
+    ] = None,
+    budget: Annotated[
+        list[str] | None, typer.Option(metavar=_GATE, help="Fail above a ceiling of AFTER: total.bytes:100MB.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="What is inconclusive has failed.")] = False,
+    exit_zero: Annotated[
+        bool, typer.Option("--exit-zero", help="Only report: no gate makes the command fail.")
+    ] = False,
+    allow_mismatch: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Compare although the sides differ in this, as sequence_length or cpu."),
+    ] = None,
+    min_samples: Annotated[
+        int | None, typer.Option(help="Repeats a side below which a gate on a time is inconclusive.")
+    ] = None,
+    accuracy: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="BEFORE AFTER", help="Accuracies in points, for the survey's ΔMS/ΔA."),
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="What the accuracies are of, as MNLI.")] = None,
+    of_before: Annotated[
+        list[str] | None,
+        typer.Option("--before", metavar="KEY=VALUE", help="Ask that of BEFORE alone: attention=eager, set.FIELD=..."),
+    ] = None,
+    of_after: Annotated[
+        list[str] | None, typer.Option("--after", metavar="KEY=VALUE", help="Ask that of AFTER alone.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Two MODELs: sample until the change is known to ± that, as 2%.")
+    ] = None,
+    min_time: Annotated[str, typer.Option(help="Sample for at least so long: 2s, 500ms.")] = "2s",
+    max_time: Annotated[
+        str | None, typer.Option(show_default=False, help="Sample for at most so long; with --until, 60s.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(show_default=False, help="Measure MODELs in so many fresh processes each.")
+    ] = None,
+    inputs: Inputs = None,
+    device: Device = "auto",
+    batch_size: BatchSize = 1,
+    seq_length: SeqLength = 128,
+    padding: Padding = 0.0,
+    dtype: Dtype = "float32",
+    attention: Attention = "sdpa",
+    task: Task = None,
+    threads: Threads = None,
+    set_: Set = None,
+    weights: Weights = None,
+    no_time: NoTime = False,
+    by: Annotated[Literal["group", "component", "unit"], typer.Option(help="The view of the table.")] = "component",
+    wide: Wide = False,
+    output: Output = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the diff as JSON instead of the table.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Compare two models or records, by component; fail where a limit is passed.
+
+    Counts are compared exactly. Two MODELs are timed together, interleaved round by round in random order; records are
+    compared across processes: make them with `breakdown --processes 5`. The options of a workload are those of
+    `breakdown` and apply to MODELs; a MODEL beside a record takes the record's workload. Limits may also stand in
+    [tool.bertprof] of pyproject.toml, as fail-on = ["time:+5%"].
+
+    Exit codes: 0 fine, 1 a gate failed, 2 wrong use or invalid input, 3 not comparable.
+
+    Example: bertprof diff bert-base-uncased distilbert-base-uncased --until 2% --require time:1.5x -o diff.html
+    """
+    outputs = options.checked(output)
+    project = settings.gates()
+    asked = session.Asked(
+        device=device,
+        batch_size=options.positive("--batch-size", batch_size),
+        sequence_length=options.positive("--seq-length", seq_length),
+        padding=padding,
+        dtype=dtype,
+        attention=attention,
+        task=task,
+        overrides=options.overrides(set_ or []),
+        weights=weights,
+        anatomy=settings.anatomy(),
+    )
+    specs = [
+        *project.specs,
+        *(limits.parse("fail-on", text) for text in fail_on or []),
+        *(limits.parse("warn-on", text) for text in warn_on or []),
+        *(limits.parse("require", text) for text in require or []),
+        *(limits.parse("budget", text) for text in budget or []),
+    ]
+    with console.progress_bar() as progress:
+        pair = session.sides_of(
+            before,
+            after,
+            inputs,
+            changes=(of_before or [], of_after or []),
+            threads=threads,
+            time=not no_time,
+            min_time_s=options.duration(min_time),
+            max_time_s=None if max_time is None else options.duration(max_time, "--max-time"),
+            until=None if until is None else options.share(until, "--until"),
+            processes=None if processes is None else options.positive("--processes", processes),
+            progress=progress,
+            **asked,
+        )
+    result = session.checked_diff(
+        *pair,
+        specs,
+        allowed=[*project.allow_mismatch, *(allow_mismatch or [])],
+        min_samples=project.min_samples if min_samples is None else options.positive("--min-samples", min_samples),
+        accuracy=accuracy,
+        accuracy_metric=metric,
+        command=shlex.join(["bertprof", *sys.argv[1:]]),
+    )
+    options.write([(path, report.render(result, path, by, wide=wide)) for path in outputs])
+    ci.tell(result)
+    if json:
+        console.show(schema.encode(result).decode())
+    else:
+        console.show_document(result, by, wide)
+    code = 0 if exit_zero else result.exit_code(strict=strict or project.strict)
+    if code:
+        raise typer.Exit(code)

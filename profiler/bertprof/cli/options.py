@@ -1,0 +1,116 @@
+"""The options that several commands share, and what their text means."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from bertprof import files, formatting, report, sides
+from bertprof.errors import UsageError
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; auto is CUDA where there is some.")]
+BatchSize = Annotated[int, typer.Option(help="Sequences in a batch.")]
+SeqLength = Annotated[int, typer.Option(help="Tokens in a sequence.")]
+Dtype = Annotated[str, typer.Option(help="float32, float16, bfloat16 or float64.")]
+Attention = Annotated[str, typer.Option(help="sdpa (fused) or eager.")]
+Threads = Annotated[int | None, typer.Option(help="torch's threads within operators on the CPU.")]
+NoTime = Annotated[bool, typer.Option("--no-time", help="Count only: nothing runs and no weights are built.")]
+MinTime = Annotated[str, typer.Option(help="Sample for at least so long: 2s, 500ms.")]
+Padding = Annotated[float, typer.Option(help="Share of each sequence that is padding, hidden by one mask.")]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        help="Build that head: causal-lm, masked-lm, next-sentence-prediction, pretraining, question-answering, "
+        "sequence-classification or token-classification."
+    ),
+]
+Inputs = Annotated[
+    str | None,
+    typer.Option(metavar="MODULE:CALLABLE", help="With package.module:callable: what returns its inputs."),
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the configuration.")
+]
+Weights = Annotated[
+    bool | None,
+    typer.Option(
+        "--weights/--no-weights",
+        show_default=False,
+        help="Load the checkpoint's weights, or random ones. Without either, a local folder's are loaded.",
+    ),
+]
+Label = Annotated[str | None, typer.Option(help="What to call the result in reports.")]
+By = Annotated[
+    Literal["group", "component", "unit", "module"],
+    typer.Option(help="The view of the table; `module` shows the module tree."),
+]
+Wide = Annotated[
+    bool,
+    typer.Option("--wide", help="More columns (not by module): bytes moved, FLOPs a byte, activations, non-zeros."),
+]
+Output = Annotated[
+    list[Path] | None,
+    typer.Option("-o", "--output", help="Write a report; its suffix says which: .json .html .png .svg .csv .md"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the record as JSON instead of the table.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+# From text to values --------------------------------------------------------------------------------------------------
+
+
+def positive(option: str, value: int) -> int:
+    """A number that must be at least 1."""
+    if value < 1:
+        raise UsageError(f"{option} {value}: it must be at least 1")
+    return value
+
+
+def duration(text: str, option: str = "--min-time") -> float:
+    """A duration in seconds."""
+    try:
+        value = formatting.seconds(text)
+    except ValueError:
+        raise UsageError(f"{option} {text}: not a duration; write 2s or 500ms") from None
+    if not 0 <= value <= sides.LONGEST_S:
+        raise UsageError(f"{option} {text}: it must be between 0s and a day")
+    return value
+
+
+def share(text: str, option: str) -> float:
+    """A precision in percent, as a share: 2% is 0.02."""
+    try:
+        value = float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        value = float("nan")
+    if not text.strip().endswith("%") or not 0 < value < 1:
+        raise UsageError(f"{option} {text}: write a percentage above 0 and below 100, such as 2%")
+    return value
+
+
+def overrides(pairs: Sequence[str]) -> dict[str, str]:
+    """The fields that --set replaces."""
+    found = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise UsageError(f"--set {pair}: write it as KEY=VALUE")
+        found[key] = value
+    return found
+
+
+def checked(outputs: list[Path] | None) -> list[Path]:
+    """The outputs, each known to be writable and of a known kind before anything long begins."""
+    paths = list(dict.fromkeys(outputs or []))
+    for path in paths:
+        report.check_suffix(path)
+        files.check_writable(path)
+    return paths
+
+
+def write(contents: Sequence[tuple[Path, bytes]]) -> None:
+    """Writes reports that were all rendered before the first is written."""
+    for path, content in contents:
+        files.write_whole(path, content)
+        typer.echo(f"wrote {path}", err=True)

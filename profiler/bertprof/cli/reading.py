@@ -1,0 +1,72 @@
+"""`bertprof report`, `models` and `doctor`: what there is, shown."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from bertprof import catalog, documents, report, session
+from bertprof.cli import console, options
+from bertprof.cli.options import By, Debug, Device, MinTime, Output, Threads, Wide
+
+
+def report_(
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="RECORD.json...", help="What `breakdown -o` or `diff -o` wrote.")
+    ],
+    by: By = "component",
+    wide: Wide = False,
+    output: Output = None,
+    debug: Debug = False,
+) -> None:
+    """Render saved records or a saved diff again; several records side by side.
+
+    Nothing is measured. Writes files with -o, else prints the table.
+    """
+    outputs = options.checked(output)
+    found = [documents.load_any(source) for source in sources]
+    options.write([(path, report.render_all(found, path, by, wide=wide)) for path in outputs])
+    if not outputs:
+        console.show(report.text_of_all(found, by, console.width(), wide, console.color()))
+
+
+def models(
+    json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False, debug: Debug = False
+) -> None:
+    """List the models that are known without a network."""
+    if json:
+        console.show(msgspec.json.format(msgspec.json.encode(catalog.entries()), indent=1).decode() + "\n")
+        return
+    from bertprof.report import terminal
+
+    console.show(terminal.render_models(catalog.entries(), width=console.width(), color=console.color()))
+
+
+def doctor(
+    device: Device = "auto",
+    threads: Threads = None,
+    processes: Annotated[int, typer.Option(help="Fresh processes for the noise between them; 0: leave that out.")] = 3,
+    min_time: MinTime = "2s",
+    json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Is this machine fit to measure on, and how small a change can be seen here?
+
+    Timer, cost of a mark, processor and GPU state, threads, load, and the noise between two runs of the same model,
+    within a process and between processes; each with what to do about it.
+    """
+    with console.progress_bar() as progress:
+        checks = session.doctor(
+            device=device,
+            threads=threads,
+            processes=processes,
+            min_time_s=options.duration(min_time),
+            progress=progress,
+        )
+    if json:
+        console.show(msgspec.json.format(msgspec.json.encode(checks), indent=1).decode() + "\n")
+        return
+    from bertprof.report import readiness
+
+    console.show(readiness.render(checks, console.width(), console.color()))

@@ -1,0 +1,150 @@
+"""Reading saved JSON: which kind of document it is, of which version, and whether every field is there and typed.
+
+A field that a newer minor version added is tolerated, a newer major version is refused by name, and whatever is missing
+or wrong is named by its path.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from bertprof import formatting
+from bertprof.errors import RecordError
+
+Document = TypeVar("Document", bound=msgspec.Struct)
+
+BREAKDOWN, DIFF = "bertprof.breakdown", "bertprof.diff"
+"""What `schema` says in our documents."""
+
+
+def head_of(content: bytes, where: str) -> dict[str, Any]:
+    """The JSON object that every document of ours is.
+
+    Raises:
+        RecordError: it is no JSON, or no object.
+    """
+    try:
+        head = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RecordError(f"{where} is not a record: {_brief(error)}; it may have been cut short") from None
+    if not isinstance(head, dict):
+        raise RecordError(f"{where} is not a record: it holds no JSON object; `bertprof breakdown -o` makes one")
+    return head
+
+
+def expect(head: Mapping[str, Any], where: str, kind: str) -> None:
+    """Makes sure that an object is a document of a kind, BREAKDOWN or DIFF.
+
+    Raises:
+        RecordError: it is the other one, or none of ours.
+    """
+    found = head.get("schema")
+    if found == kind:
+        return
+    if found == DIFF:
+        raise RecordError(f"{where} is a diff, not the record of one model; `bertprof report` shows it")
+    if found == BREAKDOWN:
+        raise RecordError(f"{where} is the record of one model, not a diff; `bertprof diff` makes one of two records")
+    made = "bertprof breakdown -o" if kind == BREAKDOWN else "bertprof diff -o"
+    raise RecordError(f'{where} is not a record: no "schema": "{kind}" in it; `{made}` makes one')
+
+
+def convert(
+    head: Mapping[str, Any],
+    where: str,
+    kind: type[Document],
+    version: str,
+    added: Mapping[str, tuple[int, int]],
+) -> Document:
+    """A document from its JSON object.
+
+    Args:
+        head: the object.
+        where: what to call the file in an error.
+        kind: what it is to be.
+        version: the version that this bertprof writes.
+        added: the version that added a field, by its path. A document older than that may lack it.
+
+    Raises:
+        RecordError: it is of a newer major version, or a field is missing or wrongly typed.
+    """
+    found = _checked_version(head, where, version)
+    try:
+        document = msgspec.convert(head, kind)
+    except msgspec.ValidationError as error:
+        # The path of the whole is left out.
+        raise invalid(where, str(error) if "at `" in str(error) else f"{error} - at `$`") from None
+    for problem in _absent(head, msgspec.to_builtins(document), "$", found, added):
+        raise invalid(where, problem)
+    return document
+
+
+def invalid(where: str, problem: object) -> RecordError:
+    """The error of a document with something wrong in it; the text of that ends in the field's path."""
+    return RecordError(f"{where} is not a valid record: {_brief(problem)}")
+
+
+_LONGEST = 400
+"""Characters of what is wrong. A text may quote the whole file; the path stands at its end."""
+
+
+def _brief(problem: object) -> str:
+    text = formatting.plain(str(problem))
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+
+
+def _checked_version(head: Mapping[str, Any], where: str, ours: str) -> tuple[int, int]:
+    version = head.get("schema_version")
+    parts = re.fullmatch(r"(\d{1,9})\.(\d{1,9})", version, re.ASCII) if isinstance(version, str) else None
+    if parts is None:
+        raise invalid(where, "no usable schema_version - at `$.schema_version`")
+    major, minor = int(parts[1]), int(parts[2])
+    if major > int(ours.partition(".")[0]):
+        raise RecordError(
+            f"{where} was written with record version {version}; this bertprof reads up to {ours}: upgrade it"
+        )
+    return major, minor
+
+
+def _absent(
+    found: Any, complete: Any, path: str, version: tuple[int, int], added: Mapping[str, tuple[int, int]]
+) -> Iterator[str]:
+    """The fields that a document of its version always has and this one lacks; null is there, absent is not."""
+    if isinstance(complete, dict) and isinstance(found, Mapping):
+        for key, value in complete.items():
+            inner = f"{path}.{key}"
+            if key in found:
+                yield from _absent(found[key], value, inner, version, added)
+            elif inner not in added or version >= added[inner]:
+                yield f"Object missing required field `{key}` - at `{path}`"
+    elif isinstance(complete, list) and isinstance(found, list):
+        for i, (item, value) in enumerate(zip(found, complete, strict=False)):
+            if isinstance(value, dict):
+                yield from _absent(item, value, f"{path}[{i}]", version, added)
+
+
+def encode(document: msgspec.Struct) -> bytes:
+    """A document as JSON: one line a field and one a row of a table, so that two can be compared line by line."""
+    lines = []
+    for field in document.__struct_fields__:
+        value = getattr(document, field)
+        encoded = msgspec.json.encode(value)
+        if isinstance(value, list) and value and isinstance(value[0], msgspec.Struct):
+            encoded = b"[\n  " + b",\n  ".join(msgspec.json.encode(item) for item in value) + b"\n ]"
+        lines.append(b" " + msgspec.json.encode(field) + b": " + encoded)
+    return b"{\n" + b",\n".join(lines) + b"\n}\n"
+
+
+def read(path: Path) -> bytes:
+    """A file's content.
+
+    Raises:
+        RecordError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise RecordError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None

@@ -1,0 +1,209 @@
+"""What stands on a side of a measurement or a diff: a model and what is asked of it, a record, or a folder of records.
+
+Light: everything here is said before torch is loaded.
+"""
+
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict, cast
+
+from bertprof import catalog, configuration, pooling, record
+from bertprof.configuration import Configuration
+from bertprof.errors import RecordError, UsageError
+from bertprof.record import Breakdown
+
+MOST_TOKENS = 10**9
+"""Tokens in a batch; more is a slip of the keyboard."""
+
+LONGEST_S = 86400.0
+"""The longest least time of sampling: a day."""
+
+_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+class Side(TypedDict):
+    """A model by name and what is asked of it, as `breakdown` takes it; plain data, which another process can read."""
+
+    model: str
+    inputs: str | None
+    device: str
+    batch_size: int
+    sequence_length: int
+    padding: float
+    dtype: str
+    attention: str
+    task: str | None
+    overrides: dict[str, str]
+    weights: bool | None
+    anatomy: dict[str, str]
+
+
+DEFAULTS = Side(
+    model="",
+    inputs=None,
+    device="auto",
+    batch_size=1,
+    sequence_length=128,
+    padding=0.0,
+    dtype="float32",
+    attention="sdpa",
+    task=None,
+    overrides={},
+    weights=None,
+    anatomy={},
+)
+"""What is asked of a model of which nothing else is said."""
+
+
+def checked(side: Side, threads: int | None, min_time_s: float, time: bool) -> Configuration | None:
+    """What can be checked of a side before anything is loaded: its configuration, or None where it is own code.
+
+    Raises:
+        BertprofError: one of its kinds: the model is not known, or what is asked of it cannot be.
+    """
+    check(threads, min_time_s, batch_size=side["batch_size"], sequence_length=side["sequence_length"])
+    if not 0 <= side["padding"] < 1:
+        raise UsageError(f"padding is {side['padding']}; it is a share of the sequence, at least 0 and below 1")
+    model = side["model"]
+    if not _is_reference(model):
+        if side["inputs"] is not None:
+            raise UsageError(f"--inputs goes with a model of the form package.module:callable; {model} makes its own")
+        found = configuration.resolve(model)
+        if side["weights"] and not time and found.origin != "folder":
+            raise UsageError("weights are loaded to be timed: --weights and --no-time exclude each other")
+        return found
+    given = {
+        "--padding": bool(side["padding"]),
+        "--task": side["task"] is not None,
+        "--set": bool(side["overrides"]),
+        "--weights or --no-weights": side["weights"] is not None,
+        "--attention": side["attention"] != "sdpa",
+    }
+    if any(given.values()):
+        named = ", ".join(option for option, is_given in given.items() if is_given)
+        raise UsageError(f"{named}: {model} is your own code, in which that is to be set")
+    return None
+
+
+def check(threads: int | None, min_time_s: float, **sizes: int) -> None:
+    """What can be checked of the options before anything is loaded.
+
+    Raises:
+        UsageError: one of them cannot be.
+    """
+    for name, value in sizes.items():
+        if value < 1:
+            raise UsageError(f"{name} is {value}; it must be at least 1")
+    if math.prod(sizes.values()) > MOST_TOKENS:
+        raise UsageError(f"{' × '.join(f'{n} {v}' for n, v in sizes.items())} is more than {MOST_TOKENS:,} tokens")
+    cores = os.cpu_count() or 1
+    if threads is not None and not 1 <= threads <= cores:
+        raise UsageError(f"threads is {threads}; it must be from 1 to the {cores} cores of this machine")
+    if not 0 <= min_time_s <= LONGEST_S:
+        raise UsageError(f"the least time is {min_time_s} s; it must be from 0 to {LONGEST_S:.0f} s")
+
+
+def _is_reference(model: str) -> bool:
+    """Whether a model is named as package.module:callable; a path or a known name of that form wins."""
+    return bool(_REFERENCE.fullmatch(model)) and not Path(model).exists() and catalog.find(model) is None
+
+
+def find(text: str) -> Breakdown | str:
+    """What a side of a diff is: a record's file, a folder of records, or else a model's name.
+
+    A folder with config.json is a model; one with records (*.json) stands for one measurement in several processes.
+
+    Raises:
+        RecordError: a file is no valid record, or a folder's records cannot be pooled.
+    """
+    path = Path(text)
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except (OSError, ValueError):  # too long, or with a null character: no path, and the name will be refused
+        return text
+    if is_file:
+        return record.load(path)
+    if is_folder and not (path / "config.json").is_file():
+        return pooling.load(path)
+    if path.suffix == ".json" and catalog.find(text) is None:
+        raise RecordError(f"cannot read {text}: there is no such file; `bertprof breakdown -o {text}` makes one")
+    return text
+
+
+def like(other: Breakdown, model: str) -> Side:
+    """A model with the workload of a record.
+
+    Raises:
+        UsageError: the record is of a live module, whose inputs nobody else has.
+    """
+    w = other.workload
+    if w.sequence_length is None:
+        raise UsageError(f"{other.name} was measured on inputs of its own: {model} cannot be measured on the same")
+    side: Side = {
+        **DEFAULTS,
+        "model": model,
+        "device": w.device,
+        "batch_size": w.batch_size,
+        "sequence_length": w.sequence_length,
+    }
+    if _is_reference(model):
+        return side  # the rest is in its own code
+    return {
+        **side,
+        "padding": w.padding or 0.0,
+        "dtype": w.dtype,
+        "attention": w.attention if w.attention in ("sdpa", "eager") else DEFAULTS["attention"],
+        "task": w.task,
+    }
+
+
+_TYPES: Mapping[str, type] = {
+    "inputs": str,
+    "device": str,
+    "batch_size": int,
+    "sequence_length": int,
+    "padding": float,
+    "dtype": str,
+    "attention": str,
+    "task": str,
+    "weights": bool,
+}
+_ALIASES = {"seq_length": "sequence_length"}
+
+
+def changed(side: Side, pairs: Sequence[str], option: str) -> Side:
+    """A side with some of what is asked replaced, each written as KEY=VALUE; `set.FIELD` is a configuration's field.
+
+    Raises:
+        UsageError: a key is unknown, or a value is not of its kind.
+    """
+    new: dict[str, Any] = {**side, "overrides": dict(side["overrides"])}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key or not value:
+            raise UsageError(f"{option} {pair}: write it as KEY=VALUE, such as attention=eager")
+        plain = key.strip().replace("-", "_")
+        plain = _ALIASES.get(plain, plain)
+        if key.startswith("set.") and key != "set.":
+            new["overrides"][key.removeprefix("set.")] = value
+        elif plain in _TYPES:
+            new[plain] = _typed(value, _TYPES[plain], f"{option} {pair}")
+        else:
+            known = ", ".join((*_TYPES, "set.FIELD"))
+            raise UsageError(f"{option} {pair}: there is no {key!r}; use one of {known}")
+    return cast(Side, new)
+
+
+def _typed(value: str, kind: type, where: str) -> Any:
+    if kind is bool:
+        if value.lower() not in ("true", "false"):
+            raise UsageError(f"{where}: it is true or false")
+        return value.lower() == "true"
+    try:
+        return kind(value)
+    except ValueError:
+        wanted = "a whole number" if kind is int else "a number"
+        raise UsageError(f"{where}: it is {wanted}") from None

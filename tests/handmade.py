@@ -1,0 +1,156 @@
+"""Small records by hand, and strategies for any valid record and any two of them."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from bertprof.components import Component
+from bertprof.record import Breakdown, Caveat, Checkpoint, Cost, Host, Module, Operator, Workload
+
+
+def cost(
+    component: Component = Component.FFN, unit: int | None = None, time_ms: list[float] | None = None, **fields: Any
+) -> Cost:
+    counts = {"parameters": 0, "parameter_bytes": 0, "macs": 0, "flops": 0, **fields}
+    return Cost(unit=unit, component=component, time_ms=time_ms, **counts)
+
+
+def made(
+    *costs: Cost, workload: dict[str, Any] | None = None, host: dict[str, Any] | None = None, **fields: Any
+) -> Breakdown:
+    """A record of these rows; the forward, also the bare one, takes what they take together."""
+    timed = [c.time_ms for c in costs if c.time_ms is not None]
+    whole = [sum(repeat) for repeat in zip(*timed, strict=True)] if timed else None
+    how: dict[str, Any] = {"clock": "host", "marks": "hooks", "threads": 1, "weights": "random"} if timed else {}
+    asked: dict[str, Any] = {"batch_size": 1, "sequence_length": 8, "device": "cpu", **how, **(workload or {})}
+    seen: dict[str, Any] = {"cpu": "c", "torch": "2", **(host or {})}
+    return Breakdown(
+        bertprof_version="0.1.0",
+        created="2026-11-22T00:00:00+00:00",
+        workload=Workload(model="m", config_sha256="0", dtype="float32", attention="sdpa", **asked),
+        host=Host(cores=1, os="o", python="3", transformers="5", fvcore="0", **seen),
+        costs=list(costs),
+        **{"instrumented_ms": whole, "end_to_end_ms": whole, **fields},
+    )
+
+
+COUNTS = st.integers(0, 10**15)
+TEXT = st.text(max_size=20)
+YARDSTICK = (Component.SOFTMAX_ATTENTION, Component.FFN)
+
+
+@st.composite
+def breakdowns(
+    draw: st.DrawFn, repeats: int | None = -1, processes: int = 1, run: str | None = None, like: Breakdown | None = None
+) -> Breakdown:
+    """Any valid record.
+
+    Args:
+        draw: hypothesis's.
+        repeats: of each process; None: no times, −1: any number or none.
+        processes: how many.
+        run: its name.
+        like: a record whose workload and machine it has, and some of whose rows.
+    """
+    if repeats == -1:
+        repeats = draw(st.none() | st.integers(1, 5))
+    number = (repeats or 0) * processes
+
+    def samples(least: float) -> st.SearchStrategy[list[float]]:
+        return st.lists(st.floats(least, 1e6), min_size=number, max_size=number)
+
+    keys = st.tuples(st.none() | st.integers(0, 3) | st.integers(0, 9999), st.sampled_from(Component))
+    if like is not None:
+        keys = st.sampled_from([(c.unit, c.component) for c in like.costs]) | keys
+    on_a_gpu = repeats is not None and draw(st.booleans())
+    costs = [
+        Cost(
+            unit=unit,
+            component=component,
+            parameters=(parameters := draw(COUNTS)),
+            nonzero_parameters=draw(st.none() | st.integers(0, parameters)),
+            parameter_bytes=draw(COUNTS),
+            macs=(macs := draw(COUNTS)),
+            useful_macs=draw(st.none() | st.integers(0, macs)),
+            bytes_moved=draw(st.none() | COUNTS),
+            activation_bytes=draw(st.none() | COUNTS),
+            flops=draw(COUNTS),
+            operators=draw(
+                st.dictionaries(TEXT, st.builds(Operator, calls=COUNTS, macs=COUNTS, flops=COUNTS), max_size=2)
+            ),
+            time_ms=None if repeats is None else draw(samples(1e-3)),
+            device_time_ms=draw(samples(0)) if on_a_gpu else None,
+            energy_mj=draw(samples(0)) if on_a_gpu else None,
+        )
+        for unit, component in draw(st.lists(keys, unique=True, min_size=1, max_size=4))
+    ]
+    timed = repeats is not None
+    return made(
+        *costs,
+        workload={
+            "sequence_length": draw(st.none() | st.integers(1, 512)),
+            "mask": draw(st.sampled_from(["none", "2d", "4d"])),
+            "marks": draw(st.sampled_from(["hooks", "wrappers"])) if timed else None,
+        }
+        if like is None
+        else {"sequence_length": like.workload.sequence_length},
+        **({"end_to_end_ms": draw(samples(1e-3))} if timed else {}),
+        label=draw(st.none() | TEXT),
+        yardstick_ms=draw(st.none() | st.fixed_dictionaries({c: samples(0) for c in YARDSTICK})) if timed else None,
+        modules=draw(st.none() | st.just([_module(c) for c in costs])),
+        processes=processes,
+        run=run,
+        peak_memory_bytes=draw(st.none() | COUNTS) if timed else None,
+        checkpoint=draw(
+            st.none()
+            | st.builds(
+                Checkpoint,
+                format=TEXT,
+                files=st.integers(1, 99),
+                file_bytes=COUNTS,
+                load_time_ms=st.none() | st.floats(0, 1e9),
+            )
+        ),
+        caveats=draw(
+            st.lists(
+                st.builds(
+                    Caveat,
+                    code=st.just("time-not-split") | TEXT,
+                    text=TEXT,
+                    component=st.none() | st.sampled_from(Component),
+                ),
+                max_size=2,
+            )
+        ),
+    )
+
+
+def _module(own: Cost) -> Module:
+    return Module(
+        path=f"{own.unit}.{own.component}",
+        type="Linear",
+        unit=own.unit,
+        component=own.component,
+        calls=1,
+        parameters=own.parameters,
+        macs=own.macs,
+        flops=own.flops,
+    )
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[Breakdown, Breakdown]:
+    """Any two valid records: of other work or the same, timed or not, apart or together, of one process or several."""
+    repeats = draw(st.sampled_from([None, 1, 2, 6, 7, 8]))
+    processes = draw(st.sampled_from([1, 3, 4]))
+    run = draw(st.none() | st.just("r"))
+    first = draw(breakdowns(repeats=repeats, processes=processes, run=run))
+    if draw(st.booleans()):
+        return first, draw(breakdowns(repeats=repeats, processes=processes, run=run, like=first))
+    other = breakdowns(
+        repeats=draw(st.sampled_from([None, 1, 2, 6, 7, 8])),
+        processes=draw(st.sampled_from([1, 3, 4])),
+        run=draw(st.none() | st.sampled_from(["r", "s"])),
+        like=draw(st.none() | st.just(first)),
+    )
+    return first, draw(other)

@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+
+import bertprof
+from bertprof.components import Component
+from bertprof.record import Checkpoint
+from bertprof.report import lines
+from handmade import cost, made
+
+REAL = Path(__file__).parents[1] / "data" / "bert-base-uncased.json"
+
+
+def test_the_answer_in_a_sentence():
+    parts = {
+        Component.FFN: ({"flops": 60}, [6.0]),
+        Component.SOFTMAX_ATTENTION: ({"flops": 10}, [3.0]),
+        Component.HEAD: ({"flops": 30}, [1.0]),
+    }
+    timed = made(*(cost(c, None, time, **counts) for c, (counts, time) in parts.items()))
+    assert lines.headline(timed) == (
+        "ffn takes 60 % of the time and does 60 % of the FLOPs; softmax-attention takes 3.0 × its share of FLOPs."
+    )
+    counted = made(*(cost(c, None, None, **counts) for c, (counts, _) in parts.items()))
+    assert lines.headline(counted) == "ffn does 60 % of the FLOPs."
+    assert lines.headline(made()) == "The record is empty."
+
+
+def test_lines_beside_the_table():
+    breakdown = bertprof.load(REAL)
+    assert lines.workload_line(breakdown) == "1 × 128 tokens, float32, sdpa, cpu, 2 threads, random weights"
+    assert "torch 2.13.0" in lines.host_line(breakdown)
+    first, second = lines.notes(breakdown)
+    assert first.startswith("end to end ")
+    assert "tokens/s" in first
+    assert second.startswith("marks (wrappers, host clock) cost ")
+    assert lines.notes(made()) == []
+    assert lines.workload_line(made()) == "1 × 8 tokens, float32, sdpa, counted, not timed"
+
+
+def test_without_a_sequence_there_are_no_tokens():
+    breakdown = bertprof.load(REAL)
+    breakdown.workload.sequence_length = None
+    assert lines.workload_line(breakdown) == "batch 1, float32, sdpa, cpu, 2 threads, random weights"
+    assert "tokens" not in " ".join(lines.notes(breakdown))
+    assert lines.notes(breakdown)[0].startswith("end to end 102.7 ms [101.9, 103.3]: median of 87")
+
+
+@pytest.mark.parametrize(
+    ("padding", "text"),
+    [(0.3, ", 30 % padded,"), (0.005, ", 0.5 % padded,"), (1, ", 100 % padded,"), (0.0, ""), (None, "")],
+)
+def test_padding_is_named_where_there_is_some(padding: float | None, text: str):
+    breakdown = made()
+    breakdown.workload.padding = padding
+    assert lines.workload_line(breakdown) == f"1 × 8 tokens{text or ','} float32, sdpa, counted, not timed"
+
+
+def test_the_checkpoint_is_a_line_timed_or_not():
+    breakdown = made()
+    breakdown.checkpoint = Checkpoint(format="safetensors", files=1, file_bytes=90_868_376, load_time_ms=123.4)
+    assert lines.notes(breakdown) == ["checkpoint: safetensors, 1 file, 90.87 MB on disk, loaded in 123 ms"]
+    breakdown.checkpoint = Checkpoint(format="a\x1b[31m", files=3, file_bytes=0, load_time_ms=None)
+    assert lines.notes(breakdown) == ["checkpoint: a�[31m, 3 files, 0 B on disk"]
+    timed = bertprof.load(REAL)
+    timed.checkpoint = breakdown.checkpoint
+    assert len(lines.notes(timed)) == 3
