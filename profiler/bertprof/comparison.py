@@ -94,6 +94,7 @@ class Comparison:
         self._evidence: dict[tuple[str, str], Evidence | None] = {}
         self._chances: dict[tuple[Level, str], Mapping[str, float]] = {}
         self._changes: dict[tuple[str, str], Change | None] = {}
+        self._wholes: dict[str, list[float | None]] = {}
 
     def refused(self, *affects: str) -> list[Mismatch]:
         """The mismatches of these kinds that were not let through."""
@@ -265,7 +266,10 @@ class Comparison:
         """This part's share of the change of all rows together; None where that counts as none."""
         if metric not in (*COUNTS, *SAMPLED):
             return None
-        whole = [_figure(side, "component", side.costs, metric) for side in (self.before, self.after)]
+        if metric not in self._wholes:
+            sides = (self.before, self.after)
+            self._wholes[metric] = [_figure(side, "component", side.costs, metric) for side in sides]
+        whole = self._wholes[metric]
         if whole[0] is None or whole[1] is None:
             return None
         # What the machine itself did is no change of a row.
@@ -337,13 +341,14 @@ def _samples(side: Breakdown, level: str, costs: Sequence[Cost], metric: str) ->
 
 
 def _summed(side: Breakdown, costs: Sequence[Cost], name: str) -> list[float] | None:
-    """The samples of a field of several costs together; None where one of the record's costs does not have it."""
-    if any(getattr(cost, name) is None for cost in side.costs) or not side.costs:
-        return None
+    """The samples of a field of several costs together; None where one of them, or the record, does not have it."""
     if name == "time_ms" and costs is side.costs and side.instrumented_ms is not None:
         return side.instrumented_ms
-    none = [0.0] * len(getattr(side.costs[0], name))
-    return [fsum(samples) for samples in zip(none, *(getattr(cost, name) for cost in costs), strict=True)]
+    first = getattr(side.costs[0], name) if side.costs else None
+    rows = [getattr(cost, name) for cost in costs]
+    if first is None or None in rows:
+        return None
+    return [fsum(samples) for samples in zip([0.0] * len(first), *rows, strict=True)]
 
 
 def _measured(side: Breakdown) -> object:

@@ -19,6 +19,7 @@ import torch
 
 import bertprof
 from bertprof import pooling, sampling
+from bertprof.formatting import plain
 from bertprof.measure import host
 
 MODEL = "bert_uncased_L-4_H-512_A-8"
@@ -31,10 +32,14 @@ KINDS = ("base", "base", "base", "base", "ffn30")
 LOADED = 0.25
 """The share of runs beside a program that keeps one core busy."""
 
+THREADS = 1
+"""One core of two is left to others: with two threads, whatever else runs makes each operator wait for its slower
+thread, and forwards take up to 60 times as long."""
+
 BUSY = "while True: sum(range(10_000))"
 
 
-def run(kind: str, threads: int, loaded: bool) -> dict[str, Any]:
+def run(kind: str, loaded: bool) -> dict[str, Any]:
     """One process; its repeats by component, twenty at most."""
     extra = ["--set", PLANTED] if kind == "ffn30" else []
     load = subprocess.Popen([sys.executable, "-c", BUSY]) if loaded else None
@@ -43,7 +48,7 @@ def run(kind: str, threads: int, loaded: bool) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "b.json"
             command = [sys.executable, "-m", "bertprof", "breakdown", MODEL, "--device", "cpu", "--min-time", "1s"]
-            command += ["--threads", str(threads), *extra, "-o", str(path)]
+            command += ["--threads", str(THREADS), *extra, "-o", str(path)]
             subprocess.run(command, check=True, capture_output=True)
             breakdown = bertprof.load(path)
     finally:
@@ -64,7 +69,6 @@ def run(kind: str, threads: int, loaded: bool) -> dict[str, Any]:
 
     return {
         "kind": kind,
-        "threads": threads,
         "loaded": loaded,
         "started": round(started),
         "end_to_end_ms": kept(breakdown.end_to_end_ms),
@@ -74,21 +78,22 @@ def run(kind: str, threads: int, loaded: bool) -> dict[str, Any]:
 
 
 def collect(out: Path, number: int, pause: Callable[[], None]) -> None:
-    """That many runs with two threads and with one, in random order of load, and what ran them."""
+    """That many runs, some of them loaded, and what ran them; written anew after each."""
     order = random.Random(0)
     machine = host.describe(torch.device("cpu"))
-    runs = []
+    about = {
+        "model": MODEL,
+        "threads": THREADS,
+        "cpu": plain(machine.cpu),
+        "cores": machine.cores,
+        "torch": machine.torch,
+    }
+    runs: list[str] = []
     for i in range(number):
-        for threads in (1, 2):
-            runs.append(run(KINDS[i % len(KINDS)], threads, order.random() < LOADED))
-            out.write_text(
-                json.dumps({"model": MODEL, "cpu": machine.cpu, "cores": machine.cores, "torch": machine.torch})[:-1]
-                + ', "runs": [\n'
-                + ",\n".join(json.dumps(one) for one in runs)
-                + "\n]}\n"
-            )
+        runs.append(json.dumps(run(KINDS[i % len(KINDS)], order.random() < LOADED)))
+        out.write_text(json.dumps(about)[:-1] + ', "runs": [\n' + ",\n".join(runs) + "\n]}\n")
         pause()
 
 
 if __name__ == "__main__":
-    collect(Path(sys.argv[1]), 80, lambda: time.sleep(5))
+    collect(Path(sys.argv[1]), 75, lambda: time.sleep(15))

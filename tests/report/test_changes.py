@@ -4,7 +4,7 @@ import pytest
 from compared import distilled, real, slower, timed, untimed
 from hypothesis import given
 
-from bertprof.comparison import Comparison
+from bertprof.comparison import SHARE, Comparison
 from bertprof.components import Component
 from bertprof.difference import Change, Diff
 from bertprof.errors import UsageError
@@ -170,11 +170,11 @@ def test_a_row_has_no_part_in_a_change_that_is_not_sure():
 def test_tones(verdict: str, tone: str):
     diff = slower()
     row = diff.row("ffn")
-    row.metrics["time"].verdict = row.metrics[changes.SHARE].verdict = verdict  # type: ignore[assignment]
+    row.metrics["time"].verdict = row.metrics[SHARE].verdict = verdict  # type: ignore[assignment]
     assert changes.tone(row, Column("time", "change", "")) == tone
     assert changes.tone(row, Column("time", "verdict", "")) == tone
     assert changes.tone(row, Column("time", "figures", "")) == "plain"
-    assert changes.tone(row, Column(changes.SHARE, "change", "")) == "plain"
+    assert changes.tone(row, Column(SHARE, "change", "")) == "plain"
 
 
 def test_changed_rows_stand_before_those_of_which_it_is_open():

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from bertprof import formatting
+from bertprof.comparison import MEMORY, SAMPLED, SHARE
 from bertprof.components import GROUPS
 from bertprof.difference import Change, Diff, Row, Verdict
 from bertprof.errors import UsageError
@@ -22,10 +23,8 @@ Tone = Literal["better", "worse", "open", "plain"]
 CHANGED: tuple[Verdict, ...] = ("faster", "slower", "smaller", "larger", "new", "removed")
 """Verdicts that say that something surely changed."""
 
-MEASURED = ("time", "device_time", "energy")
+MEASURED = tuple(SAMPLED)
 """Metrics with samples, of which a verdict is needed to know whether they changed."""
-
-SHARE = "share(time)"
 
 
 def table(diff: Diff, by: str) -> list[Row]:
@@ -97,7 +96,7 @@ _SHORT = {"time": "time", "device_time": "device", "energy": "energy", "paramete
 
 _USUAL = (*MEASURED, "parameters", "bytes", "macs", "flops")
 _ALL_DIGITS = ("parameters", "nonzero_parameters")
-_SIZES = ("bytes", "bytes_moved", "activation_bytes", "memory")
+_SIZES = ("bytes", "bytes_moved", "activation_bytes", MEMORY)
 
 
 def columns(diff: Diff, by: str, wide: bool = False) -> list[Column]:

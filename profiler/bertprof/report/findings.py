@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bertprof import formatting
+from bertprof.comparison import MEMORY, SHARE
 from bertprof.components import GROUPS
 from bertprof.difference import Accuracy, Change, Diff, Row
 from bertprof.report import changes
-from bertprof.report.changes import CHANGED, SHARE, Tone, moved, relative, signed, tone_of
+from bertprof.report.changes import CHANGED, Tone, moved, relative, signed, tone_of
 from bertprof.sampling import Estimate
 
 MOST = 0.8
@@ -234,11 +235,11 @@ def _size(diff: Diff) -> Finding | None:
 
 
 def _memory(diff: Diff) -> Finding | None:
-    peak = _total(diff, "memory")
+    peak = _total(diff, MEMORY)
     if peak is None or peak.change is None:
         return None
     change = f" ({relative(peak)})" if peak.change else ""
-    return Finding(f"peak memory {changes.figures(peak, 'memory')}{change}", tone_of(peak.verdict))
+    return Finding(f"peak memory {changes.figures(peak, MEMORY)}{change}", tone_of(peak.verdict))
 
 
 def _accuracy(accuracy: Accuracy | None) -> Finding | None:
