@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODEL ?= bert-base-uncased
 
-.PHONY: run test check lint types unit bench reports clean
+.PHONY: run test check lint types unit bench process-runs reports clean
 
 run: .venv/installed  ## break BERT-base down on whatever device there is; the report goes to reports/local/
 	$(BIN)/bertprof breakdown $(MODEL) -o reports/local/breakdown.json -o reports/local/breakdown.png -o reports/local/breakdown.html
@@ -23,8 +23,11 @@ types: .venv/installed-dev
 unit: .venv/installed-dev
 	$(BIN)/python -m pytest -n auto -m "not bench and not slow"
 
-bench: .venv/installed-dev  ## speed and overhead, as ratios, on a quiet machine; writes reports/benchmarks.md
+bench: .venv/installed-dev  ## speed, overhead and how sure diff is, in 40 quiet minutes; writes reports/benchmarks.md
 	$(BIN)/python -m pytest -m bench tests/benchmarks -s
+
+process-runs: .venv/installed-dev  ## runs over 40 minutes, on which the rules for saved records are tested
+	$(BIN)/python tests/benchmarks/process_runs.py tests/data/process-runs.json
 
 reports: .venv/installed  ## the published results that need a machine: Figure 2 on this CPU
 	$(BIN)/bertprof survey figure2 --device cpu --min-time 20s \

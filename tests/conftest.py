@@ -15,7 +15,9 @@ import transformers.modeling_utils  # (scipy, which it imports where there is so
 from hypothesis import HealthCheck, settings
 from torch import nn
 
-from bertprof.measure import build
+from bertprof.formatting import plain
+from bertprof.measure import build, host
+from bertprof.record import now
 
 # A slow machine is no failure.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -187,3 +189,34 @@ def nothing_global_changes() -> Iterator[None]:
     before = seen()
     yield
     assert seen() == before
+
+
+# What benchmarks write down -------------------------------------------------------------------------------------------
+
+REPORT = Path(__file__).parents[1] / "reports" / "benchmarks.md"
+
+Note = Callable[[str, str, str], None]
+
+
+@pytest.fixture(scope="session")
+def note() -> Iterator[Note]:
+    """Notes a claim of `make bench`, its bar and what was measured; all are written down at the end."""
+    rows: list[str] = []
+
+    def add(claim: str, bar: str, measured: str) -> None:
+        rows.append(f"| {claim} | {bar} | {measured} |")
+        print(f"\n{claim}: {measured} (bar: {bar})")
+
+    yield add
+    machine = host.describe(torch.device("cpu"))
+    lines = [
+        "# Benchmarks",
+        "",
+        f"Written by `make bench` on {now()[:10]}: {plain(machine.cpu)}, {machine.cores} cores, "
+        f"torch {machine.torch}, transformers {machine.transformers}, Python {machine.python}.",
+        "",
+        "| claim | bar | measured |",
+        "| --- | --- | --- |",
+        *rows,
+    ]
+    REPORT.write_text("\n".join(lines) + "\n")

@@ -71,6 +71,17 @@ def test_gates_of_a_comparison():
     assert diff.accuracy.size_drop < 0
 
 
+def test_a_precision_that_was_not_reached_is_said():
+    pair = (tiny("bert"), tiny("bert", intermediate_size=128))
+    diff = bertprof.compare(*pair, IDS, until=1e-6, max_time_s=0.0, **QUICK)
+    (caveat,) = [caveat for caveat in diff.caveats if caveat.code == "precision-not-reached"]
+    assert "not to the ± 0.0001 % that was asked for; sample longer (--max-time)" in caveat.text
+    assert caveat.value is not None
+    assert caveat.value > 1e-6
+    diff = bertprof.compare(*pair, IDS, until=0.99, max_time_s=60, **QUICK)
+    assert [caveat for caveat in diff.caveats if caveat.code == "precision-not-reached"] == []
+
+
 def test_names_are_compared_without_time():
     diff = bertprof.compare("bert-base-uncased", "distilbert-base-uncased", time=False)
     assert diff.times is None

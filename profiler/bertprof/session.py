@@ -180,7 +180,7 @@ def compare(
         progress=progress,
         **asked,
     )
-    return diff(*pair, **(gates or {}))
+    return _diff(*pair, gates or {}, until)
 
 
 def interleaved(
@@ -330,6 +330,10 @@ def diff(before: Breakdown, after: Breakdown, **gates: Unpack[Gates]) -> Diff:
     Raises:
         UsageError: a gate cannot be read, or its scope or metric matches nothing.
     """
+    return _diff(before, after, gates, None)
+
+
+def _diff(before: Breakdown, after: Breakdown, gates: Gates, until: float | None) -> Diff:
     from bertprof import gate, limits
 
     specs = [
@@ -346,6 +350,7 @@ def diff(before: Breakdown, after: Breakdown, **gates: Unpack[Gates]) -> Diff:
         min_samples=gates.get("min_samples", gate.FEWEST_SAMPLES),
         accuracy=gates.get("accuracy"),
         accuracy_metric=gates.get("accuracy_metric"),
+        until=until,
     )
 
 
@@ -358,9 +363,10 @@ def checked_diff(
     min_samples: int,
     accuracy: tuple[float, float] | None = None,
     accuracy_metric: str | None = None,
+    until: float | None = None,
     command: str | None = None,
 ) -> Diff:
-    """The same with gates that were read already; `command` makes the diff again."""
+    """The same with gates that were read already; `until` was asked for, `command` makes the diff again."""
     from bertprof import comparison, gate
 
     unknown = set(allowed) - set(comparison.MISMATCHES)
@@ -370,6 +376,7 @@ def checked_diff(
     compared = comparison.Comparison(before, after, allowed)
     result = compared.diff(None if accuracy is None else comparison.accuracy(before, after, accuracy, accuracy_metric))
     result.gates = gate.check(specs, compared, min_samples=min_samples)
+    result.caveats.extend(comparison.caveats_of_precision(result, until))
     result.command = command
     return result
 

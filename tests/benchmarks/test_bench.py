@@ -19,13 +19,12 @@ from bertprof import catalog, sampling
 from bertprof.components import Component
 from bertprof.measure import build, timing
 from bertprof.record import Breakdown
+from conftest import Note
 
 pytestmark = pytest.mark.bench
 
 PAIRS = 400
 STARTS = 7
-
-Note = Callable[[str, str, str], None]
 
 
 @pytest.fixture(scope="module")

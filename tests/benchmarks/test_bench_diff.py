@@ -17,10 +17,9 @@ import bertprof
 from bertprof import catalog
 from bertprof.components import Component
 from bertprof.measure import build
+from conftest import Note
 
 pytestmark = pytest.mark.bench
-
-Note = Callable[[str, str, str], None]
 
 MODEL = "bert_uncased_L-4_H-256_A-4"
 RUNS = 100

@@ -73,3 +73,22 @@ def test_a_live_model_stays_where_and_as_it_is():
     assert breakdown.workload.device.startswith("cuda")
     assert model.training
     assert next(model.parameters()).is_cuda
+
+
+def test_two_models_are_compared_on_the_gpu():
+    ids = torch.ones(1, 8, dtype=torch.long, device="cuda")
+    before, after = (tiny("bert", intermediate_size=size).cuda() for size in (64, 128))
+    diff = bertprof.compare(before, after, ids, min_time_s=0.5)
+    assert diff.times == "rounds"
+    assert diff.before.workload.clock == diff.after.workload.clock == "events"
+    assert diff.row("ffn").metrics["parameters"].change == 3 * (2 * 32 * 64 + 64)
+    memory = diff.row("total").metrics["memory"]
+    # Each side's own: the other's weights, which are on the device as well, are not in it.
+    assert memory.before is not None
+    assert memory.before < 10_000_000 + torch.cuda.memory_allocated()
+
+
+def test_the_yardstick_runs_on_the_gpu(bert_base: bertprof.Breakdown):
+    assert bert_base.yardstick_ms is not None
+    assert bert_base.end_to_end_ms is not None
+    assert {len(samples) for samples in bert_base.yardstick_ms.values()} == {len(bert_base.end_to_end_ms)}

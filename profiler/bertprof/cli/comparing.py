@@ -127,6 +127,7 @@ def diff(
         *(limits.parse("require", text) for text in require or []),
         *(limits.parse("budget", text) for text in budget or []),
     ]
+    precision = None if until is None else options.share(until, "--until")
     with console.progress_bar() as progress:
         pair = session.sides_of(
             before,
@@ -137,7 +138,7 @@ def diff(
             time=not no_time,
             min_time_s=options.duration(min_time),
             max_time_s=None if max_time is None else options.duration(max_time, "--max-time"),
-            until=None if until is None else options.share(until, "--until"),
+            until=precision,
             processes=None if processes is None else options.positive("--processes", processes),
             progress=progress,
             **asked,
@@ -149,6 +150,7 @@ def diff(
         min_samples=project.min_samples if min_samples is None else options.positive("--min-samples", min_samples),
         accuracy=accuracy,
         accuracy_metric=metric,
+        until=precision,
         command=shlex.join(["bertprof", *sys.argv[1:]]),
     )
     options.write([(path, report.render(result, path, by, wide=wide)) for path in outputs])

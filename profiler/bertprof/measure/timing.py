@@ -27,6 +27,7 @@ from torch import nn
 
 from bertprof import evidence, sampling
 from bertprof.attribution import Crossing, Owner, Region, boundaries, split_intervals
+from bertprof.comparison import COUNTS_FROM
 from bertprof.components import Component
 from bertprof.measure.clocks import Clock, EventClock, Tape
 from bertprof.measure.inputs import Inputs
@@ -283,10 +284,6 @@ def _run(subject: Marked, is_marked: bool) -> Tape:
         return subject.run()
     with subject.marks():
         return subject.run()
-
-
-COUNTS_FROM = 0.05
-"""Components that take less than this share of both forwards are not waited for: they hardly move the whole."""
 
 
 def _are_known(series: Sequence[Series], until: float | None) -> bool:
