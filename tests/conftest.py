@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, settings
 from torch import nn
 
 from bertprof.formatting import plain
-from bertprof.measure import build, host
-from bertprof.record import now
+from bertprof.measure import build, host, noise
+from bertprof.record import Breakdown, now
 
 # A slow machine is no failure.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -104,6 +104,11 @@ def tiny_twin(family: str, attention: str = "sdpa", task: str | None = None, **o
 def tiny_config(family: str, **overrides: Any) -> Any:
     """The configuration of a small model of a family."""
     return transformers.AutoConfig.for_model(family, **{**TINY[family], **overrides})
+
+
+def codes_of(breakdown: Breakdown) -> list[str]:
+    """The codes of its caveats, but for those of a machine that does other things beside the tests."""
+    return [caveat.code for caveat in breakdown.caveats if caveat.code not in noise.CODES]
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 import bertprof
-from bertprof import ci, difference
+from bertprof import ci, difference, limits
+from bertprof.comparison import METRICS
 from bertprof.difference import Gate
 
 ROOT = Path(__file__).parents[1]
@@ -192,6 +193,27 @@ def test_a_comment_that_may_not_be_written_is_a_warning(tmp_path: Path):
 @pytest.mark.parametrize("code", ["0", "1", "2", "3"])
 def test_the_verdict_is_the_exit_code(code: str, tmp_path: Path):
     assert bash(STEPS["Verdict"]["run"], tmp_path, CODE=code).returncode == int(code)
+
+
+# The documented grammar -----------------------------------------------------------------------------------------------
+
+
+def test_every_gate_and_metric_in_the_text_is_one():
+    text = (ROOT / "docs/ci.md").read_text()
+    tables = text[text.index("## What a gate can say") : text.index("## Counts against")]
+    scopes, metrics, kinds = (
+        re.findall(r"^\| (`.*?) \|.*\|$", t, re.M) for t in tables.split("\n\n") if t.startswith("| ")
+    )
+    named = re.findall(r"`([^`]+)`", " ".join(metrics))
+    assert sorted(named) == sorted(METRICS)
+    for scope in re.findall(r"`([^`]+)`", " ".join(scopes)):
+        assert limits.parse("fail-on", f"{scope}.parameters:+0").scope == scope
+    assert re.findall(r"`--([^`]+)`", " ".join(kinds)) == list(limits.KINDS)
+    for line in tables.splitlines():
+        option = re.match(r"\| `--([\w-]+)`, `[\w-]+` \| (.*?) \|", line)
+        for limit in re.findall(r"`([^`]+)`", option[2]) if option else ():
+            metric = "bytes" if "B" in limit else "time" if "m" in limit else "macs"
+            limits.parse(option[1], f"{metric}:{limit}")
 
 
 # The documented workflows --------------------------------------------------------------------------------------------

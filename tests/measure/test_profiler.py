@@ -14,15 +14,10 @@ import bertprof
 from bertprof.attribution import Owner
 from bertprof.components import Component
 from bertprof.errors import ConfigurationError, DeviceError, UsageError
-from bertprof.measure import noise, recording, timing
-from conftest import FAMILIES, tiny
+from bertprof.measure import recording, timing
+from conftest import FAMILIES, codes_of, tiny
 
 IDS = torch.ones(1, 8, dtype=torch.long)
-
-
-def codes(breakdown: bertprof.Breakdown) -> list[str]:
-    """The caveats, but for those of a machine that does other things beside the tests."""
-    return [caveat.code for caveat in breakdown.caveats if caveat.code not in ("unsteady-time", *noise.CODES)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -42,7 +37,7 @@ def test_profile_closes_and_leaves_the_model_as_it_was(family: str, untouched: A
     assert breakdown.units == 3
     w = breakdown.workload
     assert (w.clock, w.marks, w.threads, w.weights, w.device) == ("host", "wrappers", 1, "module", "cpu")
-    assert codes(breakdown) == (["counted-by-dispatch"] if family in ("squeezebert", "megatron-bert") else [])
+    assert codes_of(breakdown) == (["counted-by-dispatch"] if family in ("squeezebert", "megatron-bert") else [])
     assert breakdown.peak_memory_bytes is None
 
 
@@ -121,7 +116,7 @@ def test_output_that_is_not_finite_is_a_caveat():
     with torch.no_grad():
         model.encoder.layer[2].output.LayerNorm.weight[0] = math.nan
     breakdown = bertprof.profile(model, IDS, min_time_s=0)
-    assert codes(breakdown) == ["non-finite-output"]
+    assert codes_of(breakdown) == ["non-finite-output"]
 
 
 def test_a_patched_model_is_counted_on_itself_and_says_so(untouched: Any):
@@ -129,7 +124,7 @@ def test_a_patched_model_is_counted_on_itself_and_says_so(untouched: Any):
     model.pooler.forward = model.pooler.forward
     untouched(model)
     breakdown = bertprof.profile(model, IDS, min_time_s=0)
-    assert codes(breakdown) == ["counted-on-the-model"]
+    assert codes_of(breakdown) == ["counted-on-the-model"]
     usual = bertprof.profile(tiny("bert"), IDS, time=False)
     assert breakdown.total("flops") == usual.total("flops")
 
@@ -152,7 +147,7 @@ def test_a_two_dimensional_mask_is_counted_all_the_same(untouched: Any):
     )
     # An all-ones mask is looked at and left out, here as in the real forward.
     assert masked.total("flops") == plain.total("flops")
-    assert codes(masked) == ["counted-by-dispatch"]
+    assert codes_of(masked) == ["counted-by-dispatch"]
 
 
 def live_parameters(model: Any) -> tuple[int, int]:
@@ -196,7 +191,7 @@ def test_a_users_hooks_see_no_twin():
     model.encoder.layer[1].register_forward_hook(lambda module, args, output: seen.append(args[0].device.type))
     breakdown = bertprof.profile(model, IDS, time=False)
     assert seen == ["cpu"]
-    assert codes(breakdown) == ["counted-on-the-model"]
+    assert codes_of(breakdown) == ["counted-on-the-model"]
 
 
 def test_labels_and_switches_are_taken_as_they_are():
@@ -291,7 +286,7 @@ def test_modules_add_up_to_the_forward():
 def test_autocast_is_told():
     with torch.autocast("cpu", torch.bfloat16):
         breakdown = bertprof.profile(tiny("bert"), IDS, time=False)
-    assert codes(breakdown) == ["autocast"]
+    assert codes_of(breakdown) == ["autocast"]
 
 
 def test_weights_of_a_known_name_are_for_timing_only():

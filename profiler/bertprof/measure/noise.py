@@ -23,9 +23,9 @@ from bertprof.record import Caveat
 
 CODES = (
     *("warming-up", "drift", "other-load", "stolen-time", "throttled-quota", "thermal-throttling", "swapping"),
-    *("clock-changed", "gpu-throttled", "gpu-shared"),
+    *("clock-changed", "gpu-throttled", "gpu-shared", "unsteady-time"),
 )
-"""The codes of all caveats of this file: they are about the machine, not about the model."""
+"""The codes of all caveats that are about the machine, not about the model; the last is made in recording.py."""
 
 OTHER_LOAD_FROM = 0.05
 """Share of the cores that other programs use beyond what this process leaves free, from which on they spoil. Measured
