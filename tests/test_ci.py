@@ -26,6 +26,11 @@ WORKFLOWS = [
 ]
 
 
+def uses(workflow: dict[str, Any]) -> list[dict[str, Any]]:
+    """The steps that use the action."""
+    return [step for job in workflow["jobs"].values() for step in job["steps"] if "bertprof@" in step.get("uses", "")]
+
+
 def gate(**fields: Any) -> Gate:
     known = {"kind": "fail-on", "text": "time:+5%", "origin": "o", "scope": "total", "metric": "time"}
     return Gate(**{**known, "outcome": "failed", "change": None, "reason": "r", **fields})
@@ -56,6 +61,12 @@ def test_failed_gates_are_errors_and_doubts_are_warnings(diff: difference.Diff):
     ]
 
 
+def test_a_doubt_that_fails_the_job_is_an_error(diff: difference.Diff):
+    diff.gates = [gate(outcome="inconclusive"), gate(outcome="inconclusive", kind="warn-on")]
+    assert diff.exit_code(strict=True) == 1
+    assert [line.split()[0] for line in ci.annotations(diff, strict=True)] == ["::error", "::warning"]
+
+
 def test_text_of_a_record_cannot_be_a_command(diff: difference.Diff):
     diff.gates = [gate(text="a,b:c\n::stop-commands::x", reason="100%\r\n::error::planted")]
     (line,) = ci.annotations(diff)
@@ -79,10 +90,10 @@ def test_the_summary_is_appended_to(
     summary.write_text("before\n")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    diff.gates = [gate()]
-    ci.tell(diff)
+    diff.gates = [gate(outcome="inconclusive")]
+    ci.tell(diff, strict=True)
     assert summary.read_text().startswith("before\n<!-- bertprof:diff -->\n")
-    assert capsys.readouterr() == ("", "::error title=bertprof%3A time%3A+5%25 failed::r\n")
+    assert capsys.readouterr() == ("", "::error title=bertprof%3A time%3A+5%25 inconclusive::r\n")
 
 
 def test_a_summary_that_cannot_be_written_stops_nothing(
@@ -115,12 +126,15 @@ def bash(script: str, cwd: Path, **env: str) -> "subprocess.CompletedProcess[str
     )
 
 
-def compare(tmp_path: Path, before: str, after: str, options: str) -> tuple[dict[str, str], str]:
+def compare(
+    tmp_path: Path, before: str, after: str, options: str, working_directory: str = "."
+) -> tuple[dict[str, str], str]:
+    assert STEPS["Compare"]["working-directory"] == "${{ inputs.working-directory }}"
     output = tmp_path / "output"
     output.write_text("")
     done = bash(
         STEPS["Compare"]["run"],
-        tmp_path,
+        tmp_path / working_directory,
         BEFORE=before,
         AFTER=after,
         OPTIONS=options,
@@ -157,24 +171,63 @@ def test_the_action_compares_and_goes_on_to_the_comment(tmp_path: Path):
     assert not Path(outputs["markdown"]).exists()
 
 
-@pytest.mark.parametrize("ids", ["", "7\n8\n"])
-def test_the_action_comments_once_and_then_edits(ids: str, tmp_path: Path):
+def there(user: str, body: str) -> dict[str, Any]:
+    return {"user": {"type": user}, "body": body}
+
+
+MINE = "<!-- bertprof:diff speed/times -->\n### before"
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="GitHub's command has jq built in; here it is a program")
+@pytest.mark.parametrize(
+    ("comments", "edited"),
+    [
+        ([], None),
+        ([there("Bot", MINE), there("Bot", MINE)], 0),
+        # What a person wrote, what another job wrote, what only begins like it, what quotes it
+        ([there("User", MINE), there("Bot", "<!-- bertprof:diff cost/counts -->\n")], None),
+        ([there("Bot", "<!-- bertprof:diff speed/times-2 -->\n"), there("Bot", f"> {MINE}"), there("Bot", MINE)], 2),
+    ],
+)
+def test_the_action_comments_once_and_then_edits_its_own(
+    comments: list[dict[str, Any]], edited: int | None, tmp_path: Path
+):
     (tmp_path / "bin").mkdir()
-    (tmp_path / "ids").write_text(ids)
+    (tmp_path / "comments.json").write_text(json.dumps([{"id": i, **one} for i, one in enumerate(comments)]))
     gh = tmp_path / "bin" / "gh"
-    gh.write_text('#!/bin/bash\necho "$@" >> calls\nif [[ "$*" == *--paginate* ]]; then cat ids; fi\n')
+    gh.write_text('#!/bin/bash\necho "$@" >> calls\nif [ "$2" = --paginate ]; then jq -r "$5" comments.json; fi\n')
     gh.chmod(0o755)
-    (tmp_path / "diff.md").write_text("<!-- bertprof:diff -->")
-    env = {"NUMBER": "5", "GITHUB_REPOSITORY": "o/r", "MARKDOWN": "diff.md"}
+    (tmp_path / "diff.md").write_text("<!-- bertprof:diff -->\n### now\n\ntext\n")
+    env = {"NUMBER": "5", "GITHUB_REPOSITORY": "o/r", "MARKDOWN": "diff.md", "KEY": "speed/times"}
     done = bash(STEPS["Comment"]["run"], tmp_path, **env)
     assert (done.returncode, done.stdout) == (0, "")
     asked, told = (tmp_path / "calls").read_text().splitlines()
     assert asked.startswith("api --paginate repos/o/r/issues/5/comments --jq")
-    assert '"<!-- bertprof:diff -->"' in asked
-    if ids:
-        assert told == "api --silent --method PATCH repos/o/r/issues/comments/7 -F body=@diff.md"
+    if edited is None:
+        assert told == "api --silent --method POST repos/o/r/issues/5/comments -F body=@diff.md.comment"
     else:
-        assert told == "api --silent --method POST repos/o/r/issues/5/comments -F body=@diff.md"
+        assert told == f"api --silent --method PATCH repos/o/r/issues/comments/{edited} -F body=@diff.md.comment"
+    assert (tmp_path / "diff.md.comment").read_text() == "<!-- bertprof:diff speed/times -->\n### now\n\ntext\n"
+    assert (tmp_path / "diff.md").read_text().startswith("<!-- bertprof:diff -->\n")
+
+
+def test_a_key_is_plain_text_whatever_the_workflow_is_called(tmp_path: Path):
+    (tmp_path / "bin").mkdir()
+    gh = tmp_path / "bin" / "gh"
+    gh.write_text("#!/bin/bash\n")
+    gh.chmod(0o755)
+    (tmp_path / "diff.md").write_text("<!-- bertprof:diff -->\ntext\n")
+    env = {"NUMBER": "5", "GITHUB_REPOSITORY": "o/r", "MARKDOWN": "diff.md", "KEY": 'a "b")) é--> $(x)\n/.c_1'}
+    assert bash(STEPS["Comment"]["run"], tmp_path, **env).returncode == 0
+    assert (tmp_path / "diff.md.comment").read_text() == "<!-- bertprof:diff a-b-x-/.c_1 -->\ntext\n"
+
+
+def test_the_comment_of_a_job_is_its_own():
+    """The renderer's marker is the same for all; the documented workflows must not take one another's comment."""
+    assert ACTION["inputs"]["key"]["default"] == "${{ github.workflow }}/${{ github.job }}"
+    assert STEPS["Comment"]["env"]["KEY"] == "${{ inputs.key }}"
+    keys = {use["with"].get("key", (flow["name"], *flow["jobs"])) for flow in WORKFLOWS for use in uses(flow)}
+    assert len(keys) == len(WORKFLOWS)
 
 
 def test_a_comment_that_may_not_be_written_is_a_warning(tmp_path: Path):
@@ -183,7 +236,7 @@ def test_a_comment_that_may_not_be_written_is_a_warning(tmp_path: Path):
     gh.write_text("#!/bin/bash\nexit 1\n")
     gh.chmod(0o755)
     (tmp_path / "diff.md").write_text("x")
-    env = {"NUMBER": "5", "GITHUB_REPOSITORY": "o/r", "MARKDOWN": "diff.md"}
+    env = {"NUMBER": "5", "GITHUB_REPOSITORY": "o/r", "MARKDOWN": "diff.md", "KEY": "speed/times"}
     done = bash(STEPS["Comment"]["run"], tmp_path, **env)
     assert done.returncode == 0
     assert done.stdout.startswith("::warning title=bertprof::the comment could not be written")
@@ -239,8 +292,7 @@ def inputs(batch_size=1, sequence_length=4):
 def test_the_workflows_use_inputs_that_the_action_has():
     assert len(WORKFLOWS) == 2
     for workflow in WORKFLOWS:
-        (job,) = workflow["jobs"].values()
-        (use,) = [step for step in job["steps"] if "bertprof@" in step.get("uses", "")]
+        (use,) = uses(workflow)
         assert set(use["with"]) <= set(ACTION["inputs"])
         assert {name for name, field in ACTION["inputs"].items() if field.get("required")} <= set(use["with"])
         assert workflow["permissions"]["pull-requests"] == "write"
@@ -251,12 +303,12 @@ def test_counts_against_a_saved_record(tmp_path: Path):
     (saved,) = re.findall(r"^(bertprof breakdown .* --no-time .*)$", (ROOT / "docs/ci.md").read_text(), re.M)
     (tmp_path / "mymodel.py").write_text(MODEL.format(width=32))
     assert bash(saved, tmp_path).returncode == 0
-    (use,) = [step for step in WORKFLOWS[0]["jobs"]["counts"]["steps"] if "with" in step and "before" in step["with"]]
+    (use,) = uses(WORKFLOWS[0])
     asked = [use["with"][key] for key in ("before", "after", "options")]
     assert compare(tmp_path, *asked)[0]["exit-code"] == "0"
     (tmp_path / "mymodel.py").write_text(MODEL.format(width=33))
-    outputs, _ = compare(tmp_path, *asked)
-    assert outputs["exit-code"] == "1"
+    outputs, stderr = compare(tmp_path, *asked)
+    assert outputs["exit-code"] == "1", stderr
     gates = json.loads(Path(outputs["json"]).read_text())["gates"]
     assert [g["outcome"] for g in gates] == ["failed", "failed"]
     # One column of 16 weights in, one of 16 out, and a bias
@@ -286,12 +338,19 @@ def test_times_of_two_revisions_alternated(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     wrote = re.findall(r"wrote \.\./records/(\w+)/(\d)\.json", done.stderr)
     assert wrote == [("before", "1"), ("after", "1"), ("after", "2"), ("before", "2"), ("before", "3"), ("after", "3")]
-    (use,) = [step for step in job["steps"] if "with" in step and "before" in step["with"]]
+    (use,) = uses(WORKFLOWS[1])
     options = use["with"]["options"].replace("+10%", "+100000%").replace("+20%", "+100000%")
-    outputs, _ = compare(tmp_path, use["with"]["before"], use["with"]["after"], options)
-    assert outputs["exit-code"] == "0"
+    asked = (use["with"]["before"], use["with"]["after"], options, use["with"]["working-directory"])
+    outputs, stderr = compare(tmp_path, *asked)
+    assert outputs["exit-code"] == "0", stderr
     diff = difference.load(outputs["json"])
+    assert len(diff.gates) == 2
     assert diff.times == "processes"
     assert (diff.before.processes, diff.after.processes) == (3, 3)
     change = diff.row("ffn").metrics["macs"]
     assert (change.before, change.after) == (128 * 2 * 16 * 32, 128 * 2 * 16 * 64)
+    # The project's gates count too: 32 columns more of 16 weights in, 16 out and a bias are 1,056.
+    (after / "pyproject.toml").write_text('[tool.bertprof]\nfail-on = ["parameters:+1055"]\n')
+    outputs, stderr = compare(tmp_path, *asked)
+    assert outputs["exit-code"] == "1"
+    assert "::error title=bertprof%3A parameters%3A+1055 failed::" in stderr

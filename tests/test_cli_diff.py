@@ -208,7 +208,7 @@ def test_the_project_sets_gates_and_the_command_line_adds(run: Any, tmp_path: Pa
     assert run("diff", a, b).exit_code == 1
     result = run("diff", a, b, "--fail-on", "parameters:+1", "--json")  # the same scope: the later counts
     assert result.exit_code == 0
-    assert [gate["text"] for gate in json.loads(result.stdout)["gates"]] == ["parameters:+1", "bytes:1GB"]
+    assert {gate["text"] for gate in json.loads(result.stdout)["gates"]} == {"parameters:+1", "bytes:1GB"}
     Path("pyproject.toml").write_text('[tool.bertprof]\nfail-on = ["time:+5%"]\nstrict = true\n')
     assert run("diff", a, changed("c.json", slower(1.5))).exit_code == 1
     Path("pyproject.toml").write_text('[tool.bertprof]\nfail-on = ["time:+5"]\nallow-mismatch = ["cpu", "moon"]\n')
@@ -262,7 +262,36 @@ def test_a_model_beside_a_record_takes_its_workload(run: Any, folder: Any):
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["after"]["units"] == 2
     failed(run("diff", "b.json", model, "--seq-length", "8"), "--seq-length", "takes the record's workload")
+    # Also where it is what it would be anyway: the record's was asked for instead.
+    failed(run("diff", "b.json", model, "--seq-length", "128"), "--seq-length", "takes the record's workload")
     failed(run("diff", "b.json", model, "--before", "attention=eager"), "--before", "that side is a record")
+
+
+def test_a_record_of_a_larger_machine_is_compared_by_its_counts(run: Any):
+    def elsewhere(breakdown: Breakdown) -> None:
+        breakdown.workload.threads = 4096
+        breakdown.workload.device = "cuda:0"
+
+    a = changed("a.json", elsewhere)
+    result = run("diff", a, "bert-base-uncased", "--no-time", "--fail-on", "parameters:+0", "--fail-on", "macs:+0")
+    assert result.exit_code == 0, result.output
+
+
+def test_a_record_is_read_from_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    a = changed("a.json")
+    command = f"{' '.join(BERTPROF)} diff <(cat {a}) {a} --fail-on parameters:+0"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_reader_that_has_had_enough_changes_no_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    a, b = changed("a.json"), changed("b.json", one_parameter_more)
+    for side, code in ((a, 0), (b, 1)):
+        command = f"{' '.join(BERTPROF)} diff {a} {side} --fail-on parameters:+0 | true; exit ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (code, "")
 
 
 @pytest.mark.parametrize(

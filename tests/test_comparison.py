@@ -394,6 +394,48 @@ def test_times_that_one_side_cannot_tell_apart_are_not_compared():
     assert both.diff().caveats == []
 
 
+def test_which_components_of_a_part_cannot_be_told_apart():
+    mixed, together = [Caveat(code="time-not-split", text="one function", component=SOFTMAX)], frozenset({IN, SOFTMAX})
+
+    def side(linear: list[float], caveats: list[Caveat]) -> Breakdown:
+        """Two units, of which only one may have its linear's time in another's row."""
+        rows = [(u, c, x) for u, own in enumerate(linear) for c, x in ((IN, own), (SOFTMAX, 6.0), (FFN, 8.0))]
+        return made(*(cost(c, u, [x] * 10, macs=5) for u, c, x in rows), run="r", caveats=caveats)
+
+    half, all_, none = side([0.0, 4.0], mixed), side([0.0, 0.0], mixed), side([4.0, 4.0], [])
+    for before, after, wanted in (
+        (half, none, (together, frozenset())),
+        (none, all_, (frozenset(), together)),
+        (all_, half, (together, together)),
+        (none, none, (frozenset(), frozenset())),
+    ):
+        compared = Comparison(before, after)
+        for part in compared.parts:
+            cut = part.scope in (IN, SOFTMAX, "attention-linear") or (part.level == "cell" and part.component != FFN)
+            assert compared.inseparable(part) == (wanted if cut else (frozenset(), frozenset()))
+
+
+def test_all_that_stands_together_compares_whatever_else_does_on_the_other_side():
+    """Both projections of attention stand together before, the ffn and its norm after."""
+    out = Component.ATTENTION_LINEAR_OUT
+
+    def side(*caveats: Caveat, **times: float) -> Breakdown:
+        named = {"linear_in": IN, "linear_out": out, "ffn": FFN, "norm": NORM}
+        costs = [cost(named[name], 0, [x] * 10, macs=5) for name, x in times.items()]
+        return made(*costs, run="r", caveats=list(caveats))
+
+    def mixed(component: Component) -> Caveat:
+        return Caveat(code="time-not-split", text="one function", component=component)
+
+    before = side(mixed(IN), linear_in=8.0, linear_out=0.0, ffn=5.0, norm=1.0)
+    after = side(mixed(FFN), linear_in=2.0, linear_out=2.0, ffn=6.0, norm=0.0)
+    compared = Comparison(before, after)
+    assert changed(compared, "attention-linear").verdict == "faster"  # 4 against 8 ms, known of both sides
+    assert changed(compared, "unit[0]").verdict == "faster"
+    for scope in ("attention-linear-in", "attention-linear-out", "ffn", "add-norm", "rest"):
+        assert changed(compared, scope).verdict == "n/a"
+
+
 # Units that do not correspond -----------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from bertprof.components import Component
 from bertprof.difference import Gate
 from bertprof.errors import UsageError
 from bertprof.limits import KINDS
-from bertprof.record import Breakdown, Cost, Host, Workload
+from bertprof.record import Breakdown, Caveat, Cost, Host, Workload
 
 REAL = Path(__file__).parent / "data" / "bert-base-uncased.json"
 
@@ -197,6 +197,11 @@ def test_what_is_no_gate(kind, text: str, message: str):
 def test_an_error_names_the_file():
     with pytest.raises(UsageError, match=r"^/p/pyproject.toml: require 'ffn.time:30%': a gain"):
         limits.parse("require", "ffn.time:30%", "/p/pyproject.toml")
+    with pytest.raises(UsageError, match=r"^fail_on 'ffn.time:5%': growth that is let through"):
+        limits.parse("fail-on", "ffn.time:5%", limits.PYTHON)
+    one = sized()
+    with pytest.raises(UsageError, match=r"^fail_on 'head.macs:\+0': there is no head; "):
+        gate.check([limits.parse("fail-on", "head.macs:+0", limits.PYTHON)], Comparison(one, one))
 
 
 scopes = st.sampled_from(["", "ffn.", "*.", "unit[*].", "unit[3].ffn.", "outside.head.", "unit[", "x."])
@@ -344,23 +349,69 @@ def test_rows_of_one_side():
 # Which gate prevails --------------------------------------------------------------------------------------------------
 
 
-def test_the_most_specific_scope_wins_and_among_equals_the_last():
+def test_the_most_specific_scope_wins_and_among_equals_all_count():
     one = made(*(cost(c, u, parameters=1) for u in (0, 1) for c in (Component.FFN, Component.ADD_NORM)))
     texts = ["unit[1].ffn.parameters:+1", "unit[*].ffn.parameters:+2", "unit[*].*.parameters:+3"]
     texts += ["unit[1].*.parameters:+4", "*.parameters:+5", "ffn.parameters:+6", "ffn.parameters:+7"]
     texts += ["unit[1].bytes:+8", "unit[*].bytes:+9"]
-    found = {(g.scope, g.metric): g.text[-1] for g in check(Comparison(one, one), "fail-on", *texts)}
-    assert found == {
-        ("unit[1].ffn", "parameters"): "1",
-        ("unit[0].ffn", "parameters"): "2",
-        ("unit[0].add-norm", "parameters"): "3",
-        ("unit[1].add-norm", "parameters"): "4",
-        ("add-norm", "parameters"): "5",
-        ("ffn", "parameters"): "7",
-        ("unit[1]", "bytes"): "8",
-        ("unit[0]", "bytes"): "9",
+    assert {(g.scope, g.metric, g.text[-1]) for g in check(Comparison(one, one), "fail-on", *texts)} == {
+        ("unit[1].ffn", "parameters", "1"),
+        ("unit[0].ffn", "parameters", "2"),
+        ("unit[0].add-norm", "parameters", "3"),
+        ("unit[1].add-norm", "parameters", "4"),
+        ("add-norm", "parameters", "5"),
+        ("ffn", "parameters", "6"),
+        ("ffn", "parameters", "7"),
+        ("unit[1]", "bytes", "8"),
+        ("unit[0]", "bytes", "9"),
     }
-    assert len(check(Comparison(one, one), "fail-on", *texts)) == len(found)
+    assert len(check(Comparison(one, one), "fail-on", *texts)) == 9
+
+
+def judged(*asked: tuple[str, str, str]) -> list[tuple[str, str, str]]:
+    """What prevails of gates (kind, text, origin) where one parameter of two became three, in one unit's ffn."""
+    before, after = (made(cost(unit=0, parameters=n)) for n in (2, 3))
+    specs = [limits.parse(kind, text, origin) for kind, text, origin in asked]  # type: ignore[arg-type]
+    return [(g.text, g.origin, g.outcome) for g in gate.check(specs, Comparison(before, after))]
+
+
+ASKED = (limits.COMMAND_LINE, limits.PYTHON)
+
+
+@pytest.mark.parametrize("origin", [*ASKED, "/p/pyproject.toml"])
+def test_of_several_limits_on_a_row_none_is_dropped(origin: str):
+    tight, loose = "parameters:+0", "total.parameters:+200%"
+    for texts in ((tight, loose), (loose, tight)):
+        found = judged(*(("fail-on", text, origin) for text in texts))
+        assert found == [(text, origin, "failed" if text == tight else "passed") for text in texts]
+    # Neither scope is the more specific one.
+    crossed = [("fail-on", text, origin) for text in ("unit[*].ffn.parameters:+0", "unit[0].*.parameters:+9")]
+    assert [outcome for *_, outcome in judged(*crossed)] == ["failed", "passed"]
+
+
+def test_a_gate_written_twice_is_one():
+    assert len(judged(*[("fail-on", "parameters:+0", "/p")] * 2)) == 1
+
+
+@pytest.mark.parametrize("origin", ASKED)
+def test_what_is_given_for_once_replaces_the_projects_gates_of_the_same_scope(origin: str):
+    project = [("fail-on", text, "/p") for text in ("total.parameters:+0", "parameters:+5%", "macs:+0")]
+    given = [("fail-on", text, origin) for text in ("parameters:+1", "parameters:+100%")]
+    for order in ([*project, *given], [*given, *project]):
+        assert sorted(judged(*order)) == sorted(
+            [("macs:+0", "/p", "passed"), *((text, origin, "passed") for _, text, _ in given)]
+        )
+    # Another kind, and another scope as written, stay; the more specific scope wins whoever wrote it.
+    assert judged(*project[:1], ("warn-on", "parameters:+1", origin)) == [
+        ("total.parameters:+0", "/p", "failed"),
+        ("parameters:+1", origin, "passed"),
+    ]
+    assert judged(("fail-on", "ffn.parameters:+0", "/p"), ("fail-on", "*.parameters:+1", origin)) == [
+        ("ffn.parameters:+0", "/p", "failed")
+    ]
+    assert judged(("fail-on", "*.parameters:+0", "/p"), ("fail-on", "ffn.parameters:+1", origin)) == [
+        ("ffn.parameters:+1", origin, "passed")
+    ]
 
 
 def test_kinds_and_metrics_do_not_displace_each_other():
@@ -553,6 +604,22 @@ def test_failing_is_corrected_for_the_number_of_tests(components: int, outcome: 
         )
 
 
+def test_warnings_do_not_count_beside_what_fails():
+    """Seven rows fail together, eight would not; so many warnings, judged together too, do not change that."""
+    named = list(Component)[:7]
+    before = made(*(cost(c, time_ms=[10.0] * 12) for c in named), run="r")
+    after = made(*(cost(c, time_ms=[10.0] + [11.0] * 11) for c in named), run="r")
+    specs = [limits.parse("warn-on", "*.time:+5%"), limits.parse("warn-on", "time:+5%")]
+    specs += [limits.parse("fail-on", "*.time:+5%")]
+    found = gate.check(specs, Comparison(before, after))
+    assert [(g.kind, g.outcome) for g in found] == [("warn-on", "inconclusive")] * 8 + [("fail-on", "failed")] * 7
+    assert [g.p_value for g in found] == [pytest.approx(n * 13 / 4096) for n in [8] * 8 + [7] * 7]
+    assert found[0].reason.split(", which ")[1].startswith("may be chance where 8 rows are tested")
+    # Of growth and of gain together it is one family: each may fail the command.
+    specs = [limits.parse("fail-on", "*.time:+5%"), limits.parse("require", "time:1x")]
+    assert [g.outcome for g in gate.check(specs, Comparison(before, after))] == ["inconclusive"] * 8
+
+
 def test_what_is_exact_does_not_count_as_a_test():
     compared = rounds([1.0] + [1.1] * 11)
     found = check(compared, "fail-on", "ffn.time:+5%", "ffn.parameters:+0", "ffn.macs:+0", "head.bytes:+0")
@@ -706,6 +773,99 @@ def test_a_row_without_time_on_both_sides_passes():
         made(cost(time_ms=[t] * 12), cost(Component.HEAD, time_ms=[0.0] * 12), run="r") for t in (1.0, 2.0)
     )
     assert said(Comparison(before, after), "fail-on", "head.time:+5%")[0] == "passed"
+
+
+# Times that stand elsewhere -------------------------------------------------------------------------------------------
+
+IN, SOFTMAX, OUT = Component.ATTENTION_LINEAR_IN, Component.SOFTMAX_ATTENTION, Component.ATTENTION_LINEAR_OUT
+TOGETHER = "attention-linear-in, softmax-attention, attention-linear-out"
+
+
+def whole(factor: float = 1.0) -> Breakdown:
+    """As of `nn.MultiheadAttention`: one function does the work of three components, and its 10 ms are of one row."""
+    rows = [(IN, 0.0), (SOFTMAX, 10 * factor), (OUT, 0.0), (Component.FFN, 8.0)]
+    mixed = Caveat(code="time-not-split", text="one function", component=SOFTMAX)
+    return made(*(cost(c, 0, [t] * 12, macs=5) for c, t in rows), run="r", caveats=[mixed])
+
+
+def apart(factor: float = 1.0) -> Breakdown:
+    """The same by modules of their own."""
+    rows = [(IN, 4.0), (SOFTMAX, 3.0), (OUT, 3.0), (Component.FFN, 8.0)]
+    return made(*(cost(c, 0, [t * factor] * 12, macs=5) for c, t in rows), run="r")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(apart(), whole()), (whole(), apart()), (whole(), whole(1.5)), (whole(1.5), whole()), (apart(2), whole(0.1))],
+)
+@pytest.mark.parametrize("scope", [IN, SOFTMAX, OUT, "attention-linear", f"unit[0].{OUT}", f"unit[*].{SOFTMAX}"])
+def test_times_that_stand_together_are_not_judged_one_by_one(before: Breakdown, after: Breakdown, scope: str):
+    compared = Comparison(before, after)
+    limits_of = {"fail-on": ("+5%", "+900%", "+1"), "require": ("-50%", "-5%", "-1", "-100%"), "warn-on": ("+0",)}
+    for kind, allowed in limits_of.items():
+        for metric in ("time", "share(time)"):
+            for limit in allowed:
+                (found,) = check(compared, kind, f"{scope}.{metric}:{limit}")
+                assert (found.outcome, found.p_value) == ("inconclusive", None)
+                assert found.reason == (
+                    f"{found.scope}.{metric} cannot be judged: the times of {TOGETHER} stand together; "
+                    "gate all of them at once, as total or unit[*]"
+                )
+    assert said(compared, "fail-on", f"{scope}.macs:+0")[0] == "passed"
+
+
+def test_times_that_stand_together_are_judged_together():
+    compared = Comparison(apart(), whole(1.5))  # 15 + 8 against 10 + 8 ms
+    for scope in ("total", "unit[0]"):
+        assert said(compared, "fail-on", f"{scope}.time:+5%")[0] == "failed"
+        assert said(compared, "fail-on", f"{scope}.time:+30%")[0] == "passed"
+    assert said(compared, "fail-on", "ffn.time:+5%")[0] == "passed"
+    assert [g.outcome for g in check(compared, "require", "*.time:-5%")] == ["inconclusive"] * 3 + ["failed"]
+
+
+def test_a_budget_reads_the_side_after_alone():
+    for scope in (IN, SOFTMAX, OUT):
+        for metric, limit in (("time", "1ms"), ("time", "100ms"), ("share(time)", "60%")):
+            assert said(Comparison(apart(), whole()), "budget", f"{scope}.{metric}:{limit}")[0] == "inconclusive"
+            assert said(Comparison(whole(), whole()), "budget", f"{scope}.{metric}:{limit}")[0] == "inconclusive"
+            assert said(Comparison(whole(), apart()), "budget", f"{scope}.{metric}:{limit}")[0] != "inconclusive"
+    assert said(Comparison(apart(), whole()), "budget", "unit[0].time:18ms")[0] == "passed"
+    assert said(Comparison(apart(), whole()), "budget", "ffn.time:7ms")[0] == "failed"
+
+
+def test_energy_and_device_time_stand_together_like_times():
+    def side(millijoules: float) -> Breakdown:
+        one = whole()
+        for c in one.costs:
+            c.energy_mj = c.device_time_ms = [millijoules if c.component is SOFTMAX else 0.0] * 12
+        return one
+
+    compared = Comparison(side(1.0), side(2.0))
+    for metric in ("energy", "device_time"):
+        assert said(compared, "fail-on", f"{IN}.{metric}:+5%")[0] == "inconclusive"
+        assert said(compared, "budget", f"{IN}.{metric}:1")[0] == "inconclusive"
+        assert said(compared, "fail-on", f"unit[0].{metric}:+5%")[0] == "failed"
+
+
+def test_what_did_not_change_at_all_is_certain_wherever_its_time_stands():
+    compared = Comparison(whole(), whole())
+    assert compared.times == "identical"
+    assert {g.outcome for g in check(compared, "fail-on", "*.time:+0", "*.share(time):+0")} == {"passed"}
+    assert said(compared, "require", f"{SOFTMAX}.time:-5%")[0] == "failed"
+    # Of a time that is not known, a gain of 0 % is none that was seen.
+    assert said(compared, "require", f"{IN}.time:-5%")[0] == "inconclusive"
+
+
+def test_what_is_gone_takes_no_time_wherever_it_stood():
+    gone = made(cost(Component.FFN, 0, [8.0] * 12, macs=5), run="r")
+    compared, back = Comparison(whole(), gone), Comparison(gone, whole())
+    for scope in (IN, SOFTMAX, OUT):
+        assert said(compared, "fail-on", f"{scope}.time:+0")[0] == "passed"
+        assert said(compared, "budget", f"{scope}.time:0")[0] == "passed"
+        assert said(back, "fail-on", f"{scope}.time:+5%")[0] == "inconclusive"
+    assert said(compared, "require", f"{SOFTMAX}.time:-100%")[0] == "passed"
+    # How much of the 10 ms were its own is not known.
+    assert said(compared, "require", f"{SOFTMAX}.time:-9ms")[0] == "inconclusive"
 
 
 # Budgets --------------------------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def test_as_many_as_a_record_holds(processes: int, each: int):
 
 @given(st.data(), st.integers(1, 12), st.integers(2, 4))
 def test_what_is_pooled_stays_paired_and_sums_up(data: st.DataObject, repeats: int, number: int):
-    one = data.draw(breakdowns(repeats=repeats, run="r"))
+    one = data.draw(breakdowns(repeats=repeats))
     factors = [1.0 + i for i in range(number)]
 
     def scaled(factor: float) -> Breakdown:
@@ -67,6 +67,7 @@ def test_what_is_pooled_stays_paired_and_sums_up(data: st.DataObject, repeats: i
         whole = [math.fsum(times) for times in zip(*(c.time_ms or () for c in costs), strict=True)]
         return msgspec.structs.replace(
             one,
+            run=f"r{factor}",
             costs=costs,
             modules=None,
             instrumented_ms=whole,
@@ -158,7 +159,7 @@ def test_peak_memory_is_the_highest_of_all():
 
 @pytest.mark.parametrize(
     ("runs", "joined"),
-    [(["a", "a", "a"], "a"), (["a", "b", "c"], "a+b+c"), (["a", "a", "b"], "a+a+b"), (["a", None, "a"], None)],
+    [(["a", "b", "c"], "a+b+c"), (["c", "a+d", "b"], "c+a+d+b"), (["a", None, "b"], None), ([None, None], None)],
 )
 def test_what_belongs_to_runs_belongs_to_them_in_this_order(runs: list[str | None], joined: str | None):
     assert pooled(*(process(i, run=run) for i, run in enumerate(runs))).run == joined
@@ -242,6 +243,42 @@ def test_timed_and_counted_records_are_not_pooled():
         pooled(process(1), counted)
 
 
+@pytest.mark.parametrize(
+    ("runs", "named"),
+    [
+        (["a", "b", "b"], (2, 1)),
+        (["a", "b", "a"], (2, 0)),
+        (["a+b", "c", "d+b"], (2, 0)),
+        ([None, "b", "b"], (2, 1)),
+        (["a", "a", "a"], (1, 0)),
+    ],
+)
+def test_records_of_one_run_are_refused(runs: list[str | None], named: tuple[int, int]):
+    with pytest.raises(RecordError) as caught:
+        pooled(*(process(i, run=run) for i, run in enumerate(runs)))
+    assert str(caught.value) == (
+        "{}.json cannot be pooled with {}.json: they are of one process, and only several tell how far processes "
+        "differ; make each by a `bertprof breakdown` of its own, or all by --processes".format(*named)
+    )
+
+
+@given(breakdowns(repeats=3), st.none() | st.text(max_size=5))
+def test_copies_of_a_record_are_refused(one: Breakdown, created: str | None):
+    """They would pass for processes that do not differ at all, and so for certainty."""
+    copy = record.decode(record.encode(one), "copy")
+    copy.created = created or one.created
+    with pytest.raises(RecordError, match=r"1\.json cannot be pooled with 0\.json: they are of one process"):
+        pooled(one, copy)
+
+
+def test_a_copy_among_others_is_refused():
+    with pytest.raises(RecordError, match=r"3\.json cannot be pooled with 1\.json"):
+        pooled(process(1), process(2), process(3), process(2))
+    # One sample apart they are two.
+    other = process(2, end_to_end_ms=[*(process(2).end_to_end_ms or [])[:-1], 1.0])
+    assert pooled(process(2), other).processes == 2
+
+
 def test_too_many_processes_or_none():
     with pytest.raises(RecordError, match="101 processes are more than the 100 that one record holds"):
         pooled(*(process(i, 2) for i in range(101)))
@@ -271,3 +308,10 @@ def test_folders_that_cannot_be_pooled(tmp_path: Path):
     process(1, label="x").save(tmp_path / "b.json")
     with pytest.raises(RecordError, match=r"b\.json cannot be pooled with .*a\.json: they differ in label"):
         pooling.load(tmp_path)
+
+
+def test_the_95th_percentile_is_the_median_of_the_processes_own():
+    records = [made(cost(time_ms=[1.0 + i] * 6), end_to_end_p95_ms=figure) for i, figure in enumerate((3.0, 1.0, 9.0))]
+    assert pooled(*records).p95_ms == 3.0
+    records[1].end_to_end_p95_ms = None
+    assert pooled(*records).p95_ms is None

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +107,47 @@ def test_the_child_answers_in_a_file(tmp_path: Path, model: str):
     request.write_text(json.dumps({"sides": [side], "options": {"time": False}, "path": sys.path}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", list(sys.path))
-        processes.main(request, answer)
+        processes.main(str(request), str(answer), "-1")
         (found,) = json.loads(answer.read_text())["records"]
         assert found["schema"] == "bertprof.breakdown"
         (tmp_path / "config.json").write_text("{")
-        processes.main(request, answer)
+        processes.main(str(request), str(answer), "-1")
     assert json.loads(answer.read_text())["error"]["kind"] == ConfigurationError.__name__
+
+
+@pytest.mark.slow
+def test_a_child_ends_with_its_parent(tmp_path: Path, model: str):
+    """However the parent ends: a child that goes on measuring would be the load on what comes next."""
+    command = [sys.executable, "-m", "bertprof", "breakdown", model, "--device", "cpu", "--seq-length", "8"]
+    parent = subprocess.Popen(
+        [*command, "--processes", "2", "--min-time", "60s"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    children: list[str] = []
+    for _ in range(600):
+        found = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+        if not found.exists():
+            pytest.skip("this system does not tell of children")
+        children = found.read_text().split()
+        if children:
+            break
+        time.sleep(0.1)
+    assert children
+    time.sleep(1)  # long enough for the child to begin
+    parent.terminate()
+    parent.wait(timeout=60)
+    for _ in range(600):
+        if not any(Path(f"/proc/{child}").exists() for child in children):
+            return
+        time.sleep(0.1)
+    pytest.fail("the child goes on")
+
+
+@pytest.mark.slow
+def test_a_module_of_the_working_directory_does_not_shadow_python_s_own(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+):
+    shadow = tmp_path / "here"
+    shadow.mkdir()
+    (shadow / "statistics.py").write_text("raise ImportError('shadowed')")
+    monkeypatch.chdir(shadow)
+    assert session.breakdown(model, processes=2, **QUICK).processes == 2

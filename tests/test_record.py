@@ -27,6 +27,7 @@ def test_a_real_record_comes_back_as_it_was_but_of_this_version(tmp_path: Path):
     assert [line for line in new if line not in old] == [
         ' "schema_version": "1.2",',
         ' "checkpoint": null,',
+        ' "end_to_end_p95_ms": null,',
         ' "run": null,',
     ]
     assert [line for line in old if line not in new] == [' "schema_version": "1.0",']
@@ -58,9 +59,13 @@ def test_from_its_version_on_a_field_has_to_be_there(version: str, missing: str 
     if version == "1.1":
         assert record.decode(changed(schema_version=version, checkpoint=None), "b.json").run is None
         return
-    with pytest.raises(RecordError, match=r"missing required field `run` - at `\$`"):
-        record.decode(changed(schema_version=version, checkpoint=None), "b.json")
-    assert record.decode(changed(schema_version=version, checkpoint=None, run="r"), "b.json").run == "r"
+    whole = {"checkpoint": None, "end_to_end_p95_ms": 120.0, "run": "r"}
+    for field in whole:
+        lacking = {key: value for key, value in whole.items() if key != field}
+        with pytest.raises(RecordError, match=rf"missing required field `{field}` - at `\$`"):
+            record.decode(changed(schema_version=version, **lacking), "b.json")
+    read = record.decode(changed(schema_version=version, **whole), "b.json")
+    assert (read.run, read.p95_ms) == ("r", 120.0)
 
 
 def test_a_checkpoint_is_read_and_its_fields_are_required():
@@ -231,7 +236,8 @@ def test_an_invalid_record_is_refused_with_the_path_of_the_field(changes: dict[s
 
 
 def test_unknown_fields_of_a_newer_minor_version_are_tolerated():
-    newer = changed(schema_version="1.7", checkpoint=None, run=None, weather="fine", costs__0__colour="blue")
+    known = {"checkpoint": None, "end_to_end_p95_ms": None, "run": None}
+    newer = changed(schema_version="1.7", **known, weather="fine", costs__0__colour="blue")
     read = record.decode(newer, "b.json")
     assert read.total("parameters") == 109_482_240
     # What is written again is what this version knows, and says so.

@@ -61,7 +61,9 @@ def test_gates_of_a_comparison():
         tiny("bert"),
         tiny("bert", intermediate_size=128),
         IDS,
-        gates={"fail_on": ["parameters:+0"], "budget": ["bytes:1GB"], "accuracy": (84.6, 81.6)},
+        fail_on=["parameters:+0"],
+        budget="bytes:1GB",
+        accuracy=(84.6, 81.6),
         **QUICK,
     )
     assert [gate.outcome for gate in diff.gates] == ["failed", "passed"]
@@ -87,6 +89,26 @@ def test_names_are_compared_without_time():
     assert diff.times is None
     assert diff.row("head").metrics["parameters"].verdict == "removed"
     assert "12 units → 6" in " ".join(diff.text().split())
+
+
+def test_a_misspelt_argument_does_not_pass_in_silence():
+    model = tiny("bert")
+    one = bertprof.profile(model, IDS, time=False)
+    for call in (
+        lambda: bertprof.diff(one, one, fail_onn=["parameters:+0"]),
+        lambda: bertprof.diff(one, one, strict=True),
+        lambda: bertprof.compare(model, model, IDS, fail_onn=["parameters:+0"]),
+        lambda: bertprof.compare("bert-base-uncased", "bert-base-uncased", sequence_lenght=64, time=False),
+    ):
+        with pytest.raises(TypeError, match="got an unexpected keyword argument"):
+            call()
+    with pytest.raises(UsageError, match="attention, batch_size: a live module is measured as it is"):
+        bertprof.compare(model, model, IDS, batch_size=8, attention="eager")
+
+
+def test_values_of_overrides_need_no_quotes():
+    one = bertprof.breakdown("bert-base-uncased", overrides={"num_hidden_layers": 1}, time=False)
+    assert one.units == 1
 
 
 @pytest.mark.parametrize(

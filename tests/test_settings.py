@@ -12,8 +12,21 @@ def test_the_nearest_project_counts(tmp_path: Path):
     inner.mkdir(parents=True)
     (tmp_path / "pyproject.toml").write_text("[tool.bertprof.anatomy]\n'x\\..*' = 'ffn'\n")
     assert settings.anatomy(inner) == {"x\\..*": "ffn"}
-    (inner / "pyproject.toml").write_text("[project]\nname = 'other'\n")
+    for without in ("", "tool = 3\n", "[project]\nname = 'other'\n[tool.ruff]\nline-length = 120\n"):
+        (inner / "pyproject.toml").write_text(without)
+        assert settings.anatomy(inner) == {"x\\..*": "ffn"}
+    (inner / "pyproject.toml").write_text("[tool.bertprof]\n")
     assert settings.anatomy(inner) == {}
+
+
+def test_an_error_names_the_file_that_has_the_table(tmp_path: Path):
+    inner = tmp_path / "a"
+    inner.mkdir()
+    (inner / "pyproject.toml").write_text("[project]\nname = 'other'\n")
+    (tmp_path / "pyproject.toml").write_text("[tool.bertprof]\nstrict = 1\n")
+    with pytest.raises(UsageError, match="strict is 1") as caught:
+        settings.gates(inner)
+    assert str(caught.value).startswith(f"{tmp_path / 'pyproject.toml'}: ")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,10 @@ REAL = Path(__file__).parent / "data" / "bert-base-uncased.json"
 def test_a_file_is_a_record_and_a_folder_of_records_one_measurement(tmp_path: Path):
     assert sides.find(str(REAL)) == bertprof.load(REAL)
     breakdown = bertprof.load(REAL)
-    for name in ("b", "a", "c"):
+    whole = breakdown.end_to_end_ms
+    assert whole is not None
+    for i, name in enumerate(("b", "a", "c")):
+        breakdown.end_to_end_ms = [t + i for t in whole]
         breakdown.save(tmp_path / f"{name}.json")
     (tmp_path / "note.txt").write_text("not a record")
     pooled = sides.find(str(tmp_path))
@@ -48,7 +51,10 @@ def test_a_model_beside_a_record_takes_its_workload():
     # Of own code, the rest is set in it.
     side = sides.like(breakdown, "mymodel:build")
     assert side == {**DEFAULTS, "model": "mymodel:build", "device": "cpu", "batch_size": 3}
+    breakdown.workload.dtype = "bfloat16"
+    assert sides.like(breakdown, "mymodel:build")["dtype"] == "bfloat16"
     breakdown.workload.sequence_length = None
+    assert sides.like(breakdown, "mymodel:build")["sequence_length"] == DEFAULTS["sequence_length"]
     with pytest.raises(UsageError, match="inputs of its own"):
         sides.like(breakdown, "x")
 

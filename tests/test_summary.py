@@ -2,7 +2,6 @@ import math
 
 import pytest
 
-from bertprof import summary
 from bertprof.comparison import accuracy
 from bertprof.components import Component
 from bertprof.errors import UsageError
@@ -72,6 +71,5 @@ def test_of_few_samples_there_is_no_95th_percentile_and_of_unknown_length_no_thr
     side = side_of(made(cost(Component.FFN, 0, [1.0] * 19), workload={"sequence_length": None}))
     assert side.latency is not None
     assert (side.latency.p95_ms, side.latency.tokens_per_second) == (None, None)
-    assert summary.FEWEST_FOR_P95 == 20
     untimed = side_of(made(cost(Component.FFN, 0)))
     assert (untimed.latency, untimed.samples) == (None, None)

@@ -5,15 +5,20 @@ Nothing is done unless the variables are set that GitHub sets (docs.github.com, 
 
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from bertprof.difference import Diff, Gate
 
 
-def tell(diff: Diff) -> None:
+def tell(diff: Diff, *, strict: bool = False) -> None:
     """Appends the diff to the job's summary and annotates the run with the gates that did not pass.
 
     What cannot be written is said on stderr and stops nothing: the exit code is what counts.
+
+    Args:
+        diff: the comparison.
+        strict: what is inconclusive has failed.
     """
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
@@ -25,17 +30,18 @@ def tell(diff: Diff) -> None:
         except OSError as error:
             print(f"bertprof: cannot write the job's summary {summary}: {error.strerror or error}", file=sys.stderr)
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        for line in annotations(diff):
+        for line in annotations(diff, strict=strict):
             print(line, file=sys.stderr)  # stdout may be a table or JSON; GitHub reads both
 
 
-def annotations(diff: Diff) -> list[str]:
-    """One workflow command for each gate that did not pass."""
-    return [_annotation(gate) for gate in diff.gates if gate.outcome != "passed"]
+def annotations(diff: Diff, *, strict: bool = False) -> list[str]:
+    """One workflow command for each gate that did not pass: an error for what makes the exit code, else a warning."""
+    errors = {"failed", "not comparable", *(["inconclusive"] if strict else [])}
+    return [_annotation(gate, errors) for gate in diff.gates if gate.outcome != "passed"]
 
 
-def _annotation(gate: Gate) -> str:
-    level = "error" if gate.kind != "warn-on" and gate.outcome in ("failed", "not comparable") else "warning"
+def _annotation(gate: Gate, errors: Collection[str]) -> str:
+    level = "error" if gate.kind != "warn-on" and gate.outcome in errors else "warning"
     title = _escaped(f"bertprof: {gate.text} {gate.outcome}").replace(":", "%3A").replace(",", "%2C")
     return f"::{level} title={title}::{_escaped(gate.reason)}"
 

@@ -90,7 +90,7 @@ class Comparison:
         self.mismatches = mismatches(self.before, self.after, self.allowed)
         self.parts = alignment.parts(self.before, self.after, by_index=not self.refused("units"))
         self.times = self._how()
-        self._entangled = self._entanglement()
+        self._entangled = conditions.entangled(self.before), conditions.entangled(self.after)
         self._evidence: dict[tuple[str, str], Evidence | None] = {}
         self._chances: dict[tuple[Level, str], Mapping[str, float]] = {}
         self._changes: dict[tuple[str, str], Change | None] = {}
@@ -121,10 +121,13 @@ class Comparison:
         a, b = self.before, self.after
         return a.run is not None and _layout(a) == _layout(b)
 
-    def _entanglement(self) -> frozenset[Component]:
-        """Components whose times one side splits and the other does not; no times but those of all together compare."""
-        a, b = conditions.entangled(self.before), conditions.entangled(self.after)
-        return frozenset() if a == b else a | b
+    def inseparable(self, part: Part) -> tuple[frozenset[Component], frozenset[Component]]:
+        """Of each side the components whose times it cannot tell apart, where the part has some of them, but not all.
+
+        What the part takes there is not known: some of it stands elsewhere, or that of others stands in it.
+        """
+        before, after = self._entangled
+        return _cut(part.before, before), _cut(part.after, after)
 
     # Evidence --------------------------------------------------------------------------------------------------------
 
@@ -179,7 +182,7 @@ class Comparison:
 
     @cached_property
     def yardstick_ratio(self) -> float | None:
-        """By how much the machine was slower during `after`; None where the sides ran together or without yardstick."""
+        """The yardstick beside `after` / beside `before`; None where the sides ran together or without a yardstick."""
         if self.times not in ("processes", "too few processes") or self._paired:
             return None
         yardsticks = self._yardsticks(())
@@ -259,8 +262,8 @@ class Comparison:
             return not self.refused("counts")
         if self.refused("counts", "times"):
             return False
-        own = {cost.component for cost in part.costs}
-        return metric == MEMORY or not own & self._entangled or self._entangled <= own
+        before, after = self._entangled
+        return metric == MEMORY or before == after or not any(self.inseparable(part))
 
     def _share_of_change(self, part: Part, metric: str, before: float, after: float) -> float | None:
         """This part's share of the change of all rows together; None where that counts as none."""
@@ -336,6 +339,12 @@ def caveats_of_precision(diff: Diff, until: float | None) -> list[Caveat]:
 
 
 # Figures --------------------------------------------------------------------------------------------------------------
+
+
+def _cut(costs: Sequence[Cost], entangled: frozenset[Component]) -> frozenset[Component]:
+    """Entangled components, where these costs are of some of them without being of all."""
+    own = entangled & {cost.component for cost in costs}
+    return entangled if own and own != entangled else frozenset()
 
 
 def _figure(side: Breakdown, level: str, costs: Sequence[Cost], metric: str) -> float | None:

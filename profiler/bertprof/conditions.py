@@ -52,12 +52,11 @@ def _said(value: object) -> str:
 def entangled(side: Breakdown) -> frozenset[Component]:
     """Components whose times a record cannot tell apart, since one function does the work of all.
 
-    They are that in which its time stands, and those that multiply without taking any.
+    They are that in which its time stands, and those that somewhere multiply without taking any.
     """
     found = {caveat.component for caveat in side.caveats if caveat.code == "time-not-split" and caveat.component}
     if found:
-        taking = {cost.component for cost in side.costs if any(cost.time_ms or ())}
-        found |= {cost.component for cost in side.costs if cost.macs} - taking
+        found |= {cost.component for cost in side.costs if cost.macs and not any(cost.time_ms or ())}
     return frozenset(found & {cost.component for cost in side.costs})
 
 

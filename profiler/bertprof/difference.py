@@ -156,9 +156,9 @@ class Diff(msgspec.Struct, kw_only=True):
     """Two breakdowns compared.
 
     `times` says how: "rounds" (interleaved in one process), "processes" (three or more a side), "identical" (the same
-    samples), "too few processes", "not comparable", or null where a side has no times. `yardstick_ratio` is by how much
-    the machine itself was slower during `after`, where that was taken out. `margin` is the relative change of a time
-    that counts as none. `command` is how to make it again.
+    samples), "too few processes", "not comparable", or null where a side has no times. `yardstick_ratio` is how
+    long the yardstick took beside `after` against beside `before`, where that was taken out. `margin` is the relative
+    change of a time that counts as none. `command` is how to make it again.
     """
 
     schema: str = SCHEMA

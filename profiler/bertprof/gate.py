@@ -2,8 +2,9 @@
 
 Counts and memory are judged exactly. A time is judged by its evidence: it fails only where the whole interval is past
 the limit, and passes where none of it is. An absolute limit on a time becomes a ratio by the time before, which is
-taken as known. Failing is corrected for the number of times judged at once (Holm); passing is not, since what passes
-raises no false alarm. Rows that hold less than 1 % of the time are judged like the others, and may be too noisy to be.
+taken as known. Failing is corrected for the number of times judged at once (Holm), apart for what only warns, so that
+no warning keeps a gate from failing; passing is not, since what passes raises no false alarm. Rows that hold less than
+1 % of the time are judged like the others, and may be too noisy to be.
 """
 
 import re
@@ -43,6 +44,16 @@ class _Row(NamedTuple):
         return self.spec.scope if self.part is None else self.part.scope
 
     @property
+    def target(self) -> tuple[str, str, str]:
+        """What gates of it compete for."""
+        return self.spec.kind, self.spec.metric, self.scope
+
+    @property
+    def wildcards(self) -> int:
+        """How many `*` its scope has as written: the fewer, the more specific."""
+        return self.spec.scope.count("*")
+
+    @property
     def name(self) -> str:
         return f"{self.scope}.{self.spec.metric}"
 
@@ -62,14 +73,22 @@ class _Row(NamedTuple):
 
 
 def _prevailing(specs: Sequence[Spec], compared: Comparison) -> list[_Row]:
-    """Each gate with its rows. Of several of one kind and metric on one row, the one with fewest `*`, then the last."""
-    chosen: dict[tuple[str, str, str], _Row] = {}
-    for spec in specs:
-        for row in _rows(spec, compared):
-            key = (spec.kind, spec.metric, row.scope)
-            if key not in chosen or spec.scope.count("*") <= chosen[key].spec.scope.count("*"):
-                chosen[key] = row
-    return list(chosen.values())
+    """Each gate with its rows.
+
+    A gate given for this once replaces the project's of the same kind, metric and scope as written. Of those of one
+    kind and metric on one row, all with fewest `*` count.
+    """
+    given = {(spec.kind, spec.metric, spec.scope) for spec in specs if not spec.of_project}
+    rows = [
+        row
+        for spec in dict.fromkeys(specs)
+        if not (spec.of_project and (spec.kind, spec.metric, spec.scope) in given)
+        for row in _rows(spec, compared)
+    ]
+    fewest: dict[tuple[str, str, str], int] = {}
+    for row in rows:
+        fewest[row.target] = min(fewest.get(row.target, row.wildcards), row.wildcards)
+    return [row for row in rows if row.wildcards == fewest[row.target]]
 
 
 def _rows(spec: Spec, compared: Comparison) -> list[_Row]:
@@ -91,7 +110,13 @@ def _rows(spec: Spec, compared: Comparison) -> list[_Row]:
         return [_Row(spec, None, None)]
     rows = [_Row(spec, part, change) for part, change in zip(found, changes, strict=True)]
     if spec.kind == "require":
-        rows = [row for row in rows if row.change is None or row.change.before != 0 or row.change.after != 0]
+        rows = [
+            row
+            for row, part in zip(rows, found, strict=True)
+            if row.change is None
+            or (row.change.before, row.change.after) != (0, 0)
+            or any(_inseparable(spec, part, compared))
+        ]
         if not rows:
             raise UsageError(f"{spec.where}: {spec.scope}.{spec.metric} is 0 before and after, nothing can be gained")
     return rows
@@ -141,6 +166,10 @@ class _Test(NamedTuple):
     limit: float
 
 
+_FAMILIES: Sequence[tuple[Kind, ...]] = (("fail-on", "require"), ("warn-on",))
+"""Kinds whose times are corrected for one another; a budget is no test."""
+
+
 def check(specs: Sequence[Spec], compared: Comparison, *, min_samples: int = FEWEST_SAMPLES) -> list[Gate]:
     """What gates say of two breakdowns: one answer for each row that a gate is about.
 
@@ -149,17 +178,20 @@ def check(specs: Sequence[Spec], compared: Comparison, *, min_samples: int = FEW
     there is no ratio either, and the time itself decides.
 
     Args:
-        specs: the gates, the command line's after the project's.
+        specs: the gates, those of the project and those given for this once.
         compared: the two sides.
         min_samples: with fewer repeats a side a time is inconclusive.
 
     Raises:
         UsageError: a gate is about nothing: neither side has its scope, or its metric was not measured.
     """
-    judged = [_judged(row, compared, min_samples) for row in _prevailing(specs, compared)]
-    tests = [one for one in judged if isinstance(one, _Test)]
-    adjusted = iter(holm([test.found.p_above(test.limit) for test in tests]))
-    return [_tested(one, next(adjusted), len(tests)) if isinstance(one, _Test) else one for one in judged]
+    judged = dict(enumerate(_judged(row, compared, min_samples) for row in _prevailing(specs, compared)))
+    gates = {i: one for i, one in judged.items() if isinstance(one, Gate)}
+    for family in _FAMILIES:
+        tests = {i: one for i, one in judged.items() if isinstance(one, _Test) and one.row.spec.kind in family}
+        adjusted = holm([test.found.p_above(test.limit) for test in tests.values()])
+        gates |= {i: _tested(test, p, len(tests)) for (i, test), p in zip(tests.items(), adjusted, strict=True)}
+    return [gates[i] for i in judged]
 
 
 def _judged(row: _Row, compared: Comparison, min_samples: int) -> Gate | _Test:
@@ -172,6 +204,9 @@ def _judged(row: _Row, compared: Comparison, min_samples: int) -> Gate | _Test:
     before = 0 if spec.kind == "budget" else change.before or 0
     ceiling = limit.factor * Fraction(before) + limit.offset
     identical = compared.times == "identical" and before == after
+    mixed = [] if _certain(row, identical) else _inseparable(spec, part, compared)
+    if any(mixed):
+        return row.gate("inconclusive", _not_apart(mixed))
     if spec.metric not in (*SAMPLED, SHARE) or after == 0 or ceiling <= 0 or identical:
         return row.gate("passed" if after <= ceiling else "failed", _exactly(spec, before, after, after <= ceiling))
     budget = spec.kind == "budget"
@@ -188,19 +223,39 @@ def _judged(row: _Row, compared: Comparison, min_samples: int) -> Gate | _Test:
         return _alone(row, _own(compared.after, part, spec.metric), ceiling)
     found = compared.evidence(part, spec.metric)
     if found is None:
-        return row.gate("inconclusive", _why_not(part, compared))
+        return row.gate("inconclusive", _TOO_SHORT)
     # The time before may be next to nothing, which floats bear.
     return _Test(row, found, float(limit.factor) + float(limit.offset) / before)
 
 
-def _why_not(part: Part, compared: Comparison) -> str:
-    """Why there is no evidence of a time although there are enough repeats."""
-    change = compared.change(part, "time")
-    if change is not None and change.verdict == "n/a":
-        return "cannot be judged: on one side the time of this part stands with that of another; see the caveats"
-    return f"cannot be judged: it is shorter than {1000 * SHORTEST_MS:g} µs, or took no time in some repeat"
+def _inseparable(spec: Spec, part: Part, compared: Comparison) -> list[frozenset[Component]]:
+    """Of each side that a gate reads the components whose times stand together, where the part has some of them only.
+
+    A 0 is then no time that was not taken, but one that stands elsewhere.
+    """
+    if spec.metric not in (*SAMPLED, SHARE):
+        return []
+    before, after = compared.inseparable(part)
+    return [after] if spec.kind == "budget" else [before, after]
 
 
+def _certain(row: _Row, identical: bool) -> bool:
+    """Whether a change is certain although the time of the part is not known: nothing changed, or the part is gone."""
+    spec, part, change = row
+    if spec.kind == "budget" or part is None or change is None or (spec.kind == "require" and not change.before):
+        return False
+    # A part that is gone takes nothing; how many ms that gained is not known.
+    return identical or (not part.after and spec.limit.offset >= 0)
+
+
+def _not_apart(mixed: Sequence[frozenset[Component]]) -> str:
+    """Why times that stand together say nothing of one of them."""
+    both = frozenset().union(*mixed)
+    together = ", ".join(component for component in Component if component in both)
+    return f"cannot be judged: the times of {together} stand together; gate all of them at once, as total or unit[*]"
+
+
+_TOO_SHORT = f"cannot be judged: it is shorter than {1000 * SHORTEST_MS:g} µs, or took no time in some repeat"
 _LONGER = "measure longer (--min-time)"
 _MORE_PROCESSES = "measure in more processes (--processes)"
 _TOO_FEW_PROCESSES = (

@@ -20,6 +20,7 @@ from bertprof.components import GROUPS, Component
 from bertprof.errors import UsageError
 
 COMMAND_LINE = "command line"
+PYTHON = "Python"
 
 Kind = Literal["fail-on", "warn-on", "require", "budget"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -60,7 +61,7 @@ class Limit(NamedTuple):
 
 
 class Spec(NamedTuple):
-    """One gate as it was asked for. `text` is as written; `origin` is "command line" or the file."""
+    """One gate as it was asked for. `text` is as written; `origin` is COMMAND_LINE, PYTHON or the project's file."""
 
     kind: Kind
     text: str
@@ -74,6 +75,11 @@ class Spec(NamedTuple):
         """Where it stands, for an error."""
         return _where(self.kind, self.text, self.origin)
 
+    @property
+    def of_project(self) -> bool:
+        """Whether it stands in a file, and was not given for this once."""
+        return self.origin not in (COMMAND_LINE, PYTHON)
+
 
 def parse(kind: Kind, text: str, origin: str = COMMAND_LINE) -> Spec:
     """Reads a gate.
@@ -81,7 +87,7 @@ def parse(kind: Kind, text: str, origin: str = COMMAND_LINE) -> Spec:
     Args:
         kind: what it does.
         text: the gate, `[SCOPE.]METRIC:LIMIT`.
-        origin: "command line", or the file in which it stands.
+        origin: COMMAND_LINE, PYTHON, or the file in which it stands.
 
     Raises:
         UsageError: it is none; the text says what is wrong, where it stands and what to write.
@@ -158,6 +164,8 @@ def _example(kind: Kind, metric: str) -> str:
 
 
 def _where(kind: str, text: str, origin: str) -> str:
+    if origin == PYTHON:
+        return f"{kind.replace('-', '_')} {_short(text)}"
     return f"--{kind} {_short(text)}" if origin == COMMAND_LINE else f"{origin}: {kind} {_short(text)}"
 
 

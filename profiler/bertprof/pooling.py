@@ -33,7 +33,7 @@ def load(folder: Path) -> Breakdown:
     """The records of a folder, pooled in the order of their names.
 
     Raises:
-        RecordError: it holds no records, one is not valid, or they are of different work.
+        RecordError: it holds no records, one is not valid, two are of one process, or they are of different work.
     """
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix == ".json")
@@ -56,7 +56,7 @@ def pooled(records: Sequence[Breakdown], names: Sequence[str]) -> Breakdown:
         names: what to call each in an error.
 
     Raises:
-        RecordError: they are of different work, machines or counts, or there are none.
+        RecordError: they are of different work, machines or counts, two are of one process, or there are none.
     """
     if not records:
         raise RecordError("there are no records to pool")
@@ -71,6 +71,7 @@ def pooled(records: Sequence[Breakdown], names: Sequence[str]) -> Breakdown:
         return first
     if not first.timed:
         return msgspec.structs.replace(first, caveats=_caveats(records))
+    _expect_independent(records, names)
     processes = sum(one.processes for one in records)
     if processes > MOST_PROCESSES:
         raise RecordError(f"{processes} processes are more than the {MOST_PROCESSES} that one record holds")
@@ -83,12 +84,36 @@ def pooled(records: Sequence[Breakdown], names: Sequence[str]) -> Breakdown:
         modules=None if first.modules is None else _modules(records, sampling.median(instrumented or [0.0])),
         instrumented_ms=instrumented,
         end_to_end_ms=_joined(records, [one.end_to_end_ms for one in records]),
+        end_to_end_p95_ms=_middle([one.p95_ms for one in records]),
         yardstick_ms=_yardstick(records),
         processes=processes,
         peak_memory_bytes=None if None in peaks else max(peak for peak in peaks if peak is not None),
         run=None if None in runs else "+".join(str(run) for run in (runs if len(set(runs)) > 1 else runs[:1])),
         caveats=_caveats(records),
     )
+
+
+def _expect_independent(records: Sequence[Breakdown], names: Sequence[str]) -> None:
+    """Refuses records of one run, and copies of one record: they would pass for processes that do not differ.
+
+    Raises:
+        RecordError: there are two of these; the text names both.
+    """
+    runs: dict[str, str] = {}
+    measured: dict[bytes, str] = {}
+    for one, name in zip(records, names, strict=True):
+        of_runs = set() if one.run is None else set(one.run.split("+"))
+        samples = msgspec.json.encode(
+            (one.end_to_end_ms, [(c.unit, c.component, c.time_ms, c.device_time_ms, c.energy_mj) for c in one.costs])
+        )
+        same = next((runs[run] for run in of_runs if run in runs), None) or measured.get(samples)
+        if same is not None:
+            raise RecordError(
+                f"{name} cannot be pooled with {same}: they are of one process, and only several tell how far "
+                "processes differ; make each by a `bertprof breakdown` of its own, or all by --processes"
+            )
+        runs |= dict.fromkeys(of_runs, name)
+        measured[samples] = name
 
 
 def _joined(records: Sequence[Breakdown], series: Sequence[Samples | None]) -> Samples | None:
@@ -174,6 +199,12 @@ def _kind(one: Breakdown) -> Mapping[str, object]:
 def _said(key: str, value: object, other: object) -> str:
     """What differs, and in what where that is short."""
     return key if isinstance(value, list | tuple | bool) else f"{key} ({value} and {other})"
+
+
+def _middle(figures: Sequence[float | None]) -> float | None:
+    """The median of the processes' own figures; None where one does not know it."""
+    known = [figure for figure in figures if figure is not None]
+    return sampling.median(known) if len(known) == len(figures) else None
 
 
 def _caveats(records: Sequence[Breakdown]) -> list[Caveat]:

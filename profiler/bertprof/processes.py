@@ -1,14 +1,15 @@
 """Fresh processes: the same measurement made several times, each in a Python of its own.
 
-The parent writes what is asked to a file, the child (`python -m bertprof.processes FILE`) answers into another: what
-libraries print goes past both.
+The parent writes what is asked to a file, the child answers into another: what libraries print goes past both.
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,22 +53,39 @@ def measured(
     return [pooling.pooled(records, names) for records in zip(*found, strict=True)]
 
 
+_CHILD = """
+import json, sys
+sys.path[:] = json.load(open(sys.argv[1]))["path"]
+from bertprof import processes
+processes.main(*sys.argv[1:])
+"""
+"""What a child runs: nothing is imported before its path is that of the parent."""
+
+
 def _in_a_process(asked: Mapping[str, Any], name: str) -> list[Breakdown]:
-    with tempfile.TemporaryDirectory(prefix="bertprof-") as folder:
-        request, answer = Path(folder) / "asked.json", Path(folder) / "answer.json"
-        request.write_text(json.dumps(asked))
-        done = subprocess.run(
-            [sys.executable, "-m", "bertprof.processes", str(request), str(answer)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-        )
-        if done.returncode == -signal.SIGINT or done.returncode == 130:
-            raise KeyboardInterrupt
-        if not answer.exists():
-            raise BertprofError(f"{name} ended without an answer: {_why(done)}")
-        content = json.loads(answer.read_bytes())
+    # The child ends when the pipe does, and so with its parent, however that ends: it would disturb what comes next.
+    alive, held = os.pipe()
+    inherited: dict[str, Any] = {"pass_fds": (alive,)} if os.name == "posix" else {}
+    try:
+        with tempfile.TemporaryDirectory(prefix="bertprof-") as folder:
+            request, answer = Path(folder) / "asked.json", Path(folder) / "answer.json"
+            request.write_text(json.dumps(asked))
+            done = subprocess.run(
+                [sys.executable, "-P", "-c", _CHILD, str(request), str(answer), str(alive if inherited else -1)],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                **inherited,
+            )
+            if done.returncode == -signal.SIGINT or done.returncode == 130:
+                raise KeyboardInterrupt
+            if not answer.exists():
+                raise BertprofError(f"{name} ended without an answer: {_why(done)}")
+            content = json.loads(answer.read_bytes())
+    finally:
+        os.close(alive)
+        os.close(held)
     if "error" in content:
         kind = getattr(errors, content["error"]["kind"], BertprofError)
         raise kind(content["error"]["text"])
@@ -82,10 +100,17 @@ def _why(done: "subprocess.CompletedProcess[str]") -> str:
     return lines[-1] if lines else f"exit code {done.returncode}"
 
 
-def main(request: Path, answer: Path) -> None:
-    """The child: reads what is asked, measures, answers."""
-    asked = json.loads(request.read_bytes())
-    sys.path[:] = asked["path"]
+def main(request: str, answer: str, alive: str) -> None:
+    """The child: reads what is asked, measures, answers.
+
+    Args:
+        request: the file with what is asked.
+        answer: the file for what was found.
+        alive: the number of a pipe that is open as long as the parent lives; below 0 where there is none.
+    """
+    if int(alive) >= 0:
+        threading.Thread(target=_end_with, args=(int(alive),), daemon=True).start()
+    asked = json.loads(Path(request).read_bytes())
     from bertprof import measurement
 
     try:
@@ -95,8 +120,10 @@ def main(request: Path, answer: Path) -> None:
         content = {"error": {"kind": type(error).__name__, "text": str(error)}}
     except Exception as error:
         content = {"error": {"kind": "BertprofError", "text": f"internal error: {type(error).__name__}: {error}"}}
-    answer.write_bytes(msgspec.json.encode(content))
+    Path(answer).write_bytes(msgspec.json.encode(content))
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+def _end_with(alive: int) -> None:
+    """Waits for the end of the parent, which closes the pipe, and ends."""
+    os.read(alive, 1)
+    os._exit(1)

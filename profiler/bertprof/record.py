@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 SCHEMA = schema.BREAKDOWN
 SCHEMA_VERSION = "1.2"
 
-_ADDED: Mapping[str, tuple[int, int]] = MappingProxyType({"$.checkpoint": (1, 1), "$.run": (1, 2)})
+_ADDED: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {"$.checkpoint": (1, 1), "$.end_to_end_p95_ms": (1, 2), "$.run": (1, 2)}
+)
 """The version that added a field, by its path. A record older than that may lack it; one of that version may not."""
 
 MOST = 2**62
@@ -163,8 +165,10 @@ class Breakdown(msgspec.Struct, kw_only=True):
     """One model under one workload, broken down. Times are in milliseconds, one sample a repeat.
 
     In every repeat the `time_ms` of all costs sum to `instrumented_ms`. `end_to_end_ms` is the bare forward, without
-    any mark, taken in the same repeat. `yardstick_ms` is what a small BERT layer took in that repeat, by component
-    (see `bertprof.measure.yardstick`). With several `processes` each gave as many repeats, one process after another.
+    any mark, taken in the same repeat, and `end_to_end_p95_ms` the 95th percentile of all that ran, kept or not
+    (of several processes, the median of theirs).
+    `yardstick_ms` is what a small BERT layer took in that repeat, by component (see
+    `bertprof.measure.yardstick`). With several `processes` each gave as many repeats, one process after another.
     `run` names the measurement: records of the same one were interleaved, and are paired by repeat.
     """
 
@@ -180,6 +184,7 @@ class Breakdown(msgspec.Struct, kw_only=True):
     modules: list[Module] | None = None
     instrumented_ms: Forwards | None = None
     end_to_end_ms: Forwards | None = None
+    end_to_end_p95_ms: Milliseconds | None = None
     yardstick_ms: dict[Component, Samples] | None = None
     processes: Positive = 1
     run: str | None = None
@@ -222,6 +227,14 @@ class Breakdown(msgspec.Struct, kw_only=True):
     def end_to_end_time_ms(self) -> Estimate | None:
         """Median of the bare forward: the model's latency."""
         return None if self.end_to_end_ms is None else sampling.median_estimate(self.end_to_end_ms)
+
+    @property
+    def p95_ms(self) -> float | None:
+        """The 95th percentile of the bare forwards; None where they were few, or were not all kept."""
+        samples = self.end_to_end_ms or ()
+        if self.end_to_end_p95_ms is not None or not sampling.FEWEST_OF_P95 <= len(samples) < sampling.MOST_SAMPLES:
+            return self.end_to_end_p95_ms
+        return sampling.quantile(samples, 0.95)
 
     @property
     def overhead(self) -> Estimate | None:

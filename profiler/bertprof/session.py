@@ -3,9 +3,11 @@
 Everything heavy is imported inside the functions, after what was asked has been checked as far as it can be without.
 """
 
+import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 from bertprof import sides
 from bertprof.difference import Diff
@@ -36,7 +38,7 @@ def breakdown(
     attention: str = "sdpa",
     task: str | None = None,
     threads: int | None = None,
-    overrides: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
     weights: bool | None = None,
     anatomy: Mapping[str, str] | None = None,
     time: bool = True,
@@ -59,7 +61,7 @@ def breakdown(
         attention: sdpa (fused) or eager.
         task: the head to build on the base model, such as masked-lm; None: none.
         threads: torch's threads within operators on the CPU; None: as they are.
-        overrides: configuration field → new value, as text.
+        overrides: configuration field → new value, also as text.
         weights: load the checkpoint's weights (True), random ones (False), or the checkpoint's where `model` is a
             folder that holds some (None).
         anatomy: regular expression on a module's full path → component, or "unit", over what is found by itself.
@@ -86,7 +88,7 @@ def breakdown(
         dtype=dtype,
         attention=attention,
         task=task,
-        overrides=dict(overrides or {}),
+        overrides=_texts(overrides),
         weights=weights,
         anatomy=dict(anatomy or {}),
     )
@@ -104,7 +106,7 @@ class Asked(TypedDict, total=False):
     dtype: str
     attention: str
     task: str | None
-    overrides: Mapping[str, str]
+    overrides: Mapping[str, Any]
     weights: bool | None
     anatomy: Mapping[str, str]
 
@@ -113,7 +115,7 @@ class Gates(TypedDict, total=False):
     """What a diff is checked against.
 
     Attributes:
-        fail_on: what fails, as `[SCOPE.]METRIC:+N%`; see `bertprof.gate`.
+        fail_on: what fails, as `[SCOPE.]METRIC:+N%`; see `bertprof.limits`.
         warn_on: what only warns.
         require: least gains, as `ffn.time:-30%` or `time:1.5x`.
         budget: ceilings of the second side, as `total.bytes:100MB`.
@@ -123,14 +125,18 @@ class Gates(TypedDict, total=False):
         accuracy_metric: what they are of, as MNLI.
     """
 
-    fail_on: Sequence[str]
-    warn_on: Sequence[str]
-    require: Sequence[str]
-    budget: Sequence[str]
+    fail_on: str | Sequence[str]
+    warn_on: str | Sequence[str]
+    require: str | Sequence[str]
+    budget: str | Sequence[str]
     allow_mismatch: Sequence[str]
     min_samples: int
     accuracy: tuple[float, float] | None
     accuracy_metric: str | None
+
+
+class Compared(Asked, Gates, total=False):
+    """What `compare` takes of both."""
 
 
 def compare(
@@ -138,7 +144,6 @@ def compare(
     after: "nn.Module | str | Path",
     inputs: Any = None,
     *,
-    gates: Gates | None = None,
     threads: int | None = None,
     time: bool = True,
     min_time_s: float = 2.0,
@@ -146,7 +151,7 @@ def compare(
     until: float | None = None,
     processes: int = 1,
     progress: Progress = silent,
-    **asked: Unpack[Asked],
+    **asked: Unpack[Compared],
 ) -> Diff:
     """Measures two models together, interleaved round by round in random order, and compares them.
 
@@ -155,18 +160,21 @@ def compare(
         after: the same.
         inputs: what the forward of live modules takes; for models of the form `package.module:callable`, one that
             returns it. The same for both.
-        gates: what the diff is checked against.
         threads, time, progress: as in `breakdown`.
         min_time_s: seconds of sampling at least, for both together.
-        max_time_s: seconds at most; three times the least otherwise, or 60 s where `until` asks for a precision.
+        max_time_s: seconds at most, but for ten rounds; three times the least otherwise, or 60 s with `until`.
         until: sample until the change of the latency, and of every component that matters to it, is known to that
-            share (0.02: ± 2 %) or the time is up. The diff's intervals say what was reached.
+            share (0.02: ± 2 %) or the time is up; a caveat of the diff says where it was not reached.
         processes: measure both together in each of so many fresh processes; for models by name.
-        asked: the workload of models by name, as in `breakdown`.
+        asked: what the diff is checked against, as in `diff`, and the workload of models by name, as in `breakdown`.
 
     Raises:
         BertprofError: one of its kinds, with one line that says what is wrong and what to do.
+        TypeError: there is no such argument.
     """
+    gates: Gates = {key: value for key, value in asked.items() if key in Gates.__annotations__}  # type: ignore[assignment]
+    workload: Asked = {key: value for key, value in asked.items() if key not in gates}  # type: ignore[assignment]
+    specs = _specs(gates)
     pair = interleaved(
         before,
         after,
@@ -178,9 +186,9 @@ def compare(
         until=until,
         processes=processes,
         progress=progress,
-        **asked,
+        **workload,
     )
-    return _diff(*pair, gates or {}, until)
+    return _diff(*pair, specs, gates, until)
 
 
 def interleaved(
@@ -203,6 +211,7 @@ def interleaved(
     Args:
         changes: for each side, what is asked of it otherwise, as KEY=VALUE.
     """
+    _only(asked, Asked, "compare")
     if until is not None and not 0 < until < 1:
         raise UsageError(f"until is {until}; it is a share above 0 and below 1: 0.02 for ± 2 %")
     limit = max_time_s
@@ -211,7 +220,7 @@ def interleaved(
     names: list[Side] = []
     for model, pairs, option in ((before, changes[0], "--before"), (after, changes[1], "--after")):
         if isinstance(model, str | Path):
-            side: Side = {**sides.DEFAULTS, **asked, "model": str(model), "inputs": inputs}  # type: ignore[typeddict-item]
+            side: Side = {**_side(asked), "model": str(model), "inputs": inputs}
             names.append(sides.changed(side, pairs, option))
     options = {
         "threads": threads,
@@ -225,6 +234,10 @@ def interleaved(
         return first, second
     if names or processes != 1:
         raise UsageError("both sides must be live modules, or both names; only names can be measured in processes")
+    unused = set(asked) - {"anatomy"}
+    if unused:
+        named = ", ".join(sorted(unused))
+        raise UsageError(f"{named}: a live module is measured as it is, on the inputs that you give")
     sides.check(threads, min_time_s)
     from bertprof.measure import live, profiler
 
@@ -234,6 +247,18 @@ def interleaved(
         subjects, options_of(threads, time, min_time_s, None, progress, limit, until, MOST_COMPARED)
     )
     return first, second
+
+
+def _side(asked: Asked) -> Side:
+    """What is asked of a model, and the defaults of what is not."""
+    found: dict[str, Any] = {**sides.DEFAULTS, **asked}
+    found |= {"overrides": _texts(found["overrides"]), "anatomy": dict(found["anatomy"])}
+    return cast(Side, found)
+
+
+def _texts(overrides: Mapping[str, Any] | None) -> dict[str, str]:
+    """New values of configuration fields as text, as the command line has them."""
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in (overrides or {}).items()}
 
 
 def sides_of(
@@ -278,9 +303,7 @@ def sides_of(
             **asked,
         )
     # What a record fixes already: everything but how long to measure.
-    free = ("overrides", "weights", "anatomy")
-    defaults: Mapping[str, object] = sides.DEFAULTS
-    given = [key for key, value in asked.items() if key not in free and value != defaults[key]]
+    given = [key for key in asked if key not in ("overrides", "weights", "anatomy")]
     given += [name for name, value in (("threads", threads), ("until", until)) if value is not None]
     if not names:
         applied: dict[str, object] = {
@@ -304,9 +327,15 @@ def sides_of(
             other = found[1 - i]
             assert isinstance(other, Breakdown)
             like = sides.like(other, side)
-            like["overrides"], like["anatomy"] = dict(asked.get("overrides", {})), dict(asked.get("anatomy", {}))
+            like["overrides"], like["anatomy"] = _texts(asked.get("overrides")), dict(asked.get("anatomy", {}))
             like["weights"], like["inputs"] = asked.get("weights"), inputs
-            options = {"threads": other.workload.threads, "time": time and other.timed, "min_time_s": min_time_s}
+            options: dict[str, Any] = {"threads": None, "time": False, "min_time_s": min_time_s}
+            if time and other.timed:
+                # Where the record's machine had more, the mismatch of threads says so.
+                most = min(other.workload.threads or 1, os.cpu_count() or 1)
+                options |= {"threads": most, "time": True, "max_time_s": max_time_s}
+            else:
+                like["device"] = "cpu"
             side = run([sides.changed(like, changes[i], option)], options, processes or other.processes, progress)[0]
         pair.append(side)
     return pair[0], pair[1]
@@ -322,26 +351,51 @@ def diff(before: Breakdown, after: Breakdown, **gates: Unpack[Gates]) -> Diff:
     Args:
         before: one side.
         after: the other.
-        gates: what the diff is checked against; see `Gates`.
+        gates: what the diff is checked against; see `Gates`. `Diff.exit_code()` sums their outcomes up.
 
     Returns:
         the Diff, which shows itself in a notebook and has `.save()`, `.frame()`, `.figure()` and `.text()`.
 
     Raises:
         UsageError: a gate cannot be read, or its scope or metric matches nothing.
+        TypeError: there is no such argument.
     """
-    return _diff(before, after, gates, None)
+    return _diff(before, after, _specs(gates), gates, None)
 
 
-def _diff(before: Breakdown, after: Breakdown, gates: Gates, until: float | None) -> Diff:
-    from bertprof import gate, limits
+def _specs(gates: Gates) -> "list[limits.Spec]":
+    """The gates, read.
 
-    specs = [
-        *(limits.parse("fail-on", text) for text in gates.get("fail_on", ())),
-        *(limits.parse("warn-on", text) for text in gates.get("warn_on", ())),
-        *(limits.parse("require", text) for text in gates.get("require", ())),
-        *(limits.parse("budget", text) for text in gates.get("budget", ())),
+    Raises:
+        TypeError: a key is none of `Gates`: what is misspelt would else pass in silence.
+    """
+    from bertprof import limits
+
+    _only(gates, Gates, "diff")
+    kinds: Mapping[limits.Kind, str | Sequence[str]] = {
+        "fail-on": gates.get("fail_on", ()),
+        "warn-on": gates.get("warn_on", ()),
+        "require": gates.get("require", ()),
+        "budget": gates.get("budget", ()),
+    }
+    return [
+        limits.parse(kind, text, limits.PYTHON)
+        for kind, texts in kinds.items()
+        for text in ([texts] if isinstance(texts, str) else texts)
     ]
+
+
+def _only(given: Mapping[str, object], known: type, function: str) -> None:
+    for key in given:
+        if key not in known.__annotations__:
+            raise TypeError(f"{function}() got an unexpected keyword argument {key!r}")
+
+
+def _diff(
+    before: Breakdown, after: Breakdown, specs: "Sequence[limits.Spec]", gates: Gates, until: float | None
+) -> Diff:
+    from bertprof import gate
+
     return checked_diff(
         before,
         after,
@@ -446,7 +500,7 @@ def doctor(
     *,
     device: str = "auto",
     threads: int | None = None,
-    processes: int = 3,
+    processes: int = 5,
     min_time_s: float = 2.0,
     progress: Progress = silent,
 ) -> "list[readiness.Check]":
@@ -454,7 +508,7 @@ def doctor(
 
     Args:
         device, threads, progress: as in `breakdown`.
-        processes: fresh processes for the noise between them; 0 leaves that out.
+        processes: fresh processes for the noise between them, at least 3; 0 leaves that out.
         min_time_s: seconds of sampling for each measurement of noise.
     """
     sides.check(threads, min_time_s)

@@ -1,4 +1,4 @@
-"""What a project sets for itself: `[tool.bertprof]` in the pyproject.toml of the working directory or above it.
+"""What a project sets for itself: `[tool.bertprof]` of the nearest pyproject.toml upwards that has one.
 
 [tool.bertprof]
 fail-on = ["parameters:+0", "ffn.time:+5%"]     # warn-on, require, budget: see bertprof.gate
@@ -88,7 +88,7 @@ def _texts(value: Any, path: Path | None, key: str) -> list[str]:
 
 
 def _table(start: Path) -> tuple[Path | None, dict[str, Any]]:
-    """The nearest pyproject.toml, upwards, and its [tool.bertprof]; an empty one where there is none."""
+    """The nearest pyproject.toml, upwards, that has a [tool.bertprof], and this; an empty one where none has."""
     for folder in (start, *start.absolute().parents):
         path = folder / "pyproject.toml"
         if not path.is_file():
@@ -97,7 +97,9 @@ def _table(start: Path) -> tuple[Path | None, dict[str, Any]]:
             tools = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
         except (OSError, ValueError) as error:
             raise UsageError(f"{path} cannot be read as TOML: {error}") from None
-        table = tools.get("bertprof", {}) if isinstance(tools, dict) else {}
+        if not isinstance(tools, dict) or "bertprof" not in tools:
+            continue
+        table = tools["bertprof"]
         if not isinstance(table, dict):
             raise UsageError(f"{path}: [tool.bertprof] must be a table")
         unknown = set(table) - set(_KEYS)

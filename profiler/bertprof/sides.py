@@ -124,7 +124,7 @@ def find(text: str) -> Breakdown | str:
         is_file, is_folder = path.is_file(), path.is_dir()
     except (OSError, ValueError):  # too long, or with a null character: no path, and the name will be refused
         return text
-    if is_file:
+    if is_file or (path.exists() and not is_folder):  # a pipe as well: diff <(git show main:cost.json) cost.json
         return record.load(path)
     if is_folder and not (path / "config.json").is_file():
         return pooling.load(path)
@@ -140,19 +140,17 @@ def like(other: Breakdown, model: str) -> Side:
         UsageError: the record is of a live module, whose inputs nobody else has.
     """
     w = other.workload
+    if _is_reference(model):  # the rest is in its own code
+        side: Side = {**DEFAULTS, "model": model, "device": w.device, "batch_size": w.batch_size, "dtype": w.dtype}
+        return side if w.sequence_length is None else {**side, "sequence_length": w.sequence_length}
     if w.sequence_length is None:
         raise UsageError(f"{other.name} was measured on inputs of its own: {model} cannot be measured on the same")
-    side: Side = {
+    return {
         **DEFAULTS,
         "model": model,
         "device": w.device,
         "batch_size": w.batch_size,
         "sequence_length": w.sequence_length,
-    }
-    if _is_reference(model):
-        return side  # the rest is in its own code
-    return {
-        **side,
         "padding": w.padding or 0.0,
         "dtype": w.dtype,
         "attention": w.attention if w.attention in ("sdpa", "eager") else DEFAULTS["attention"],

@@ -2,13 +2,9 @@
 
 from math import isfinite
 
-from bertprof import sampling
 from bertprof.difference import Accuracy, Latency, Side
 from bertprof.errors import UsageError
 from bertprof.record import Breakdown
-
-FEWEST_FOR_P95 = 20
-"""Of fewer samples, the largest one would be the 95th percentile."""
 
 MOST_POINTS = 1e6
 """Points of accuracy; more are a slip of the keyboard."""
@@ -41,7 +37,7 @@ def _latency(breakdown: Breakdown) -> Latency | None:
         median_ms=estimate.value,
         low_ms=estimate.low,
         high_ms=estimate.high,
-        p95_ms=sampling.quantile(samples, 0.95) if len(samples) >= FEWEST_FOR_P95 else None,
+        p95_ms=breakdown.p95_ms,
         tokens_per_second=None if tokens is None else 1000 * tokens / estimate.value,
     )
 

@@ -72,7 +72,7 @@ def trial(before: torch.nn.Module, after: torch.nn.Module, gated: list[str]) -> 
         min_time_s=0.5,
         until=UNTIL,
         max_time_s=20,
-        gates={"fail_on": [f"{scope}.time:+5%" for scope in gated]},
+        fail_on=[f"{scope}.time:+5%" for scope in gated],
     )
 
 

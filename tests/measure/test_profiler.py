@@ -11,10 +11,13 @@ import pytest
 import torch
 
 import bertprof
+from bertprof import sampling
 from bertprof.attribution import Owner
 from bertprof.components import Component
 from bertprof.errors import ConfigurationError, DeviceError, UsageError
-from bertprof.measure import recording, timing
+from bertprof.measure import profiler, recording, timing
+from bertprof.measure.inputs import Inputs
+from bertprof.measure.subject import Opened
 from conftest import FAMILIES, codes_of, tiny
 
 IDS = torch.ones(1, 8, dtype=torch.long)
@@ -368,6 +371,16 @@ def test_series_of_one_run_keep_the_same_rounds():
     assert recording.chosen(series, 1000) == list(range(300))
 
 
+def test_the_95th_percentile_is_of_all_rounds_and_not_of_those_kept():
+    # 8 in 100 forwards take twice as long; the median round of each block of four is none of them.
+    rows = [(5_000_000 + 5_000_000 * (i % 100 >= 92), 7) for i in range(400)]
+    series = series_of(rows)
+    assert max(kept_of(series).end_to_end) == pytest.approx(10)
+    assert sampling.quantile(kept_of(series).end_to_end, 0.9) == pytest.approx(5)
+    assert recording.p95_of(series) == pytest.approx(10)
+    assert recording.p95_of(series_of(rows[:19])) is None
+
+
 # The yardstick -------------------------------------------------------------------------------------------------------
 
 
@@ -402,6 +415,46 @@ def test_every_record_with_times_has_the_yardstick_of_its_rounds():
     assert {len(samples) for samples in breakdown.yardstick_ms.values()} == {len(breakdown.end_to_end_ms or [])}
     assert all(min(samples) > 0 for samples in breakdown.yardstick_ms.values())
     assert bertprof.profile(tiny("bert"), IDS, time=False).yardstick_ms is None
+
+
+# Memory of a GPU, on a fake one --------------------------------------------------------------------------------------
+
+
+class FakeAllocator:
+    """What torch.cuda tells of memory, of a device that holds more than the model."""
+
+    def __init__(self, resident: int, during: int) -> None:
+        self.resident, self.during, self.peak = resident, during, resident + 10**9
+
+    def reset(self, device: Any) -> None:
+        self.peak = self.resident + self.during  # the forward runs behind it
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(torch.cuda, "synchronize", lambda device: None)
+        patch.setattr(torch.cuda, "memory_allocated", lambda device: self.resident)
+        patch.setattr(torch.cuda, "reset_peak_memory_stats", self.reset)
+        patch.setattr(torch.cuda, "max_memory_allocated", lambda device: self.peak)
+
+
+@pytest.mark.parametrize("others_bytes", [0, 5_000_000])
+def test_the_peak_is_the_model_s_own_whatever_else_is_on_the_device(others_bytes: int, monkeypatch: pytest.MonkeyPatch):
+    class Pretended:
+        type = "cuda"
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        def __hash__(self) -> int:
+            return 0
+
+    with torch.random.fork_rng():
+        linear = torch.nn.Linear(8, 8)  # 64 weights and 8 biases of 4 bytes
+    inputs = Inputs(args=(torch.zeros(2, 8),))  # 64 bytes
+    FakeAllocator(288 + 64 + others_bytes, 1000).install(monkeypatch)
+    device: Any = Pretended()
+    peak = profiler._peak(Opened(linear, inputs), device)
+    assert peak == 288 + 64 + 1000
+    assert profiler._peak(Opened(linear, inputs), torch.device("cpu")) is None
 
 
 # The real thing ------------------------------------------------------------------------------------------------------

@@ -16,9 +16,10 @@ import torch
 
 from bertprof import evidence
 from bertprof.components import Component
+from bertprof.errors import UsageError
 from bertprof.measure import host, noise, readiness
 from bertprof.measure.clocks import HostClock
-from bertprof.readiness import GATE, Check, between, processes_needed, within
+from bertprof.readiness import GATE, Check, between, largest_spread, processes_needed, within
 from bertprof.record import Breakdown, Cost, Host, Workload
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
@@ -407,11 +408,12 @@ def test_the_yardstick_takes_out_what_processes_differ_by():
         "processes": 3.0,
         "spread": pytest.approx(0.2 / math.sqrt(3)),  # of 0, 0.2, 0: squares 2/3 · 0.04, of 2
         "yardstick_spread": pytest.approx(0.0, abs=1e-12),
+        "largest_spread": pytest.approx(0.0, abs=1e-12),
         "processes_needed": 3.0,
     }
     assert found.value == (
-        "medians of 3 processes differ by 11.5 % (standard deviation), by 0.0 % against the yardstick; a gate of 5 % "
-        "on records needs about 3 a side (--processes 3)"
+        "medians of 3 processes differ by 11.5 % (standard deviation), by 0.0 % against the yardstick, "
+        "which may be up to 0.0 %; a gate of 5 % on records needs about 3 a side (--processes 3)"
     )
     assert found.verdict == "ok"
 
@@ -425,6 +427,47 @@ def test_processes_that_differ_too_much():
         "compare models instead of records: diff MODEL MODEL runs both in turn",
     )
     assert "processes_needed" not in found.figures
+
+
+def test_few_processes_do_not_tell_that_few_are_enough():
+    # Logarithms -0.01, 0, 0.01: a spread of 1 %, by which 3 a side were enough. With 2 degrees it may be 3.19 %.
+    times = [10 * math.exp(x) for x in (-0.01, 0.0, 0.01)]
+    found = between(record_of(times, times, processes=3))
+    assert processes_needed(0.01) == 3
+    assert found.figures["spread"] == pytest.approx(0.01)
+    assert found.figures["largest_spread"] == pytest.approx(0.0319, abs=1e-4)
+    assert found.figures["processes_needed"] == processes_needed(0.0319) == 15
+    assert found.value == (
+        "medians of 3 processes differ by 1.0 % (standard deviation), which may be up to 3.2 %; "
+        "a gate of 5 % on records needs about 15 a side (--processes 15)"
+    )
+
+
+def test_where_too_few_tell_more_are_asked_for():
+    # 2 % might do with 7 a side; with 2 degrees of freedom it may be 6.4 %, which does not with 20.
+    times = [10 * math.exp(x) for x in (-0.02, 0.0, 0.02)]
+    found = between(record_of(times, times, processes=3))
+    assert found.value.endswith("up to 6.4 %; a gate of 5 % on records may need more than 20 a side")
+    assert (found.verdict, found.advice) == (
+        "info",
+        "3 processes are few to tell by: look at more (doctor --processes 6)",
+    )
+    assert "processes_needed" not in found.figures
+
+
+@pytest.mark.parametrize(("number", "has"), [(1, "1 process"), (2, "2 processes")])
+def test_one_or_two_processes_tell_nothing(number: int, has: str):
+    found = between(record_of([10.0, 10.0], [10.0, 10.0], processes=number))
+    assert (found.value, found.verdict) == (f"{has} cannot tell, it takes 3", "info")
+    assert found.figures == {"processes": number}
+
+
+@pytest.mark.parametrize(
+    ("number", "chi_square", "error"), [(3, 0.2107, 0.04), (5, 1.0636, 0.003), (11, 4.8652, 0.001), (31, 20.599, 0.001)]
+)
+def test_the_limit_of_a_spread(number: int, chi_square: float, error: float):
+    """Against the 10 % quantiles of tables of χ²; that of 2 degrees is -2 · ln 0.9."""
+    assert largest_spread(1.0, number) == pytest.approx(math.sqrt((number - 1) / chi_square), rel=error)
 
 
 @pytest.mark.parametrize(
@@ -478,6 +521,15 @@ def test_all_is_looked_at_in_order_and_told(monkeypatch: pytest.MonkeyPatch):
     assert len(readiness.examine(CPU, processes=0)) == 9
 
 
+@pytest.mark.parametrize("number", [-1, 1, 2, 101])
+def test_a_number_of_processes_that_tells_nothing_is_refused(number: int):
+    with pytest.raises(UsageError) as error:
+        readiness.examine(CPU, processes=number)
+    assert str(error.value) == (
+        f"processes is {number}; it must be from 3 to 100, or 0 to leave the noise between processes out"
+    )
+
+
 def test_the_small_model_beside_itself():
     one, other = readiness._twice(CPU, 0.0)
     assert one.run == other.run
@@ -489,6 +541,6 @@ def test_the_small_model_beside_itself():
 
 @pytest.mark.slow
 def test_the_small_model_in_processes():
-    pooled = readiness._in_processes(CPU, 1, 2, 0.0, lambda step, done: None)
-    assert pooled.processes == 2
+    pooled = readiness._in_processes(CPU, 1, 3, 0.0, lambda step, done: None)
+    assert pooled.processes == 3
     assert between(pooled).figures["spread"] >= 0

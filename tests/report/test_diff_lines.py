@@ -69,9 +69,9 @@ def test_the_environment_holds_what_is_known():
     assert "driver" not in found
 
 
-def processes(machine: float, count: int = 5) -> Diff:
-    """Five processes a side of the same work; the machine takes `machine` times as long after."""
-    before, after = timed({Component.FFN: 100.0}, {Component.FFN: 100.0 * machine})
+def processes(machine: float, count: int = 5, work: float = 1.0) -> Diff:
+    """Five processes a side; the machine takes `machine` times as long after, for `work` times the work."""
+    before, after = timed({Component.FFN: 100.0}, {Component.FFN: 100.0 * machine * work})
     for side, run, length in ((before, "a", 1.0), (after, "b", machine)):
         factors = [factor for factor in (0.99, 1.0, 1.01, 1.0, 1.0) for _ in range(4)]
         samples = [x * factor for x, factor in zip(side.costs[0].time_ms or [], factors, strict=True)]
@@ -88,21 +88,38 @@ def test_notes_of_interleaved_rounds():
     ]
 
 
+def test_rounds_of_several_processes():
+    before, after = timed({Component.FFN: 100.0}, {Component.FFN: 90.0})
+    before.processes = after.processes = 2
+    assert diff_lines.notes(Comparison(before, after).diff())[0] == (
+        "times: interleaved in 20 rounds of 2 processes, compared round by round"
+    )
+
+
 def test_the_machine_is_taken_out_and_that_is_said():
     diff = processes(1.1)
     assert diff.row("ffn").metrics["time"].ratio == pytest.approx(1.0)
     times, yardstick, _ = diff_lines.notes(diff)
     assert times == "times: of 5 processes before and 5 after"
     assert yardstick == (
-        "for the same work (the yardstick) the machine itself took 10.0 % longer after than before: "
-        "changes of times are corrected for it, times before → after are as measured"
+        "the yardstick, a fixed BERT layer run in the same rounds, took 10.0 % longer beside AFTER; "
+        "changes of time are corrected for it (times before → after are as measured)"
     )
-    assert "took 10.0 % less time after than before" in diff_lines.notes(processes(0.9))[1]
+    assert "took 10.0 % less time beside AFTER; " in diff_lines.notes(processes(0.9))[1]
+
+
+@pytest.mark.parametrize(("work", "is_rough"), [(0.5, True), (0.7, False), (1.45, False), (1.55, True)])
+def test_models_of_other_length_have_another_yardstick(work: float, is_rough: bool):
+    # As measured the latencies are as 1 to the work.
+    note = diff_lines.notes(processes(1.0, work=work))[1]
+    rough = ", which is rough where the models differ this much in length; measure both together (diff MODEL MODEL)"
+    assert note.endswith(rough) == is_rough
+    assert "machine" not in note
 
 
 def test_with_one_process_a_side_nothing_is_corrected():
     (note,) = diff_lines.notes(processes(1.1, count=1))
-    assert note.endswith("10.0 % longer after than before: changes of times are not corrected for it")
+    assert note.endswith("took 10.0 % longer beside AFTER; changes of time are not corrected for it")
 
 
 def test_units_that_do_not_correspond():

@@ -3,7 +3,7 @@
 from compared import ROUNDS, distilled, real, slower, timed, untimed
 from hypothesis import given
 
-from bertprof.comparison import Comparison, accuracy
+from bertprof.comparison import Comparison, accuracy, caveats_of_precision
 from bertprof.components import Component
 from bertprof.difference import Diff
 from bertprof.report.findings import Finding, findings
@@ -96,6 +96,15 @@ def test_inconclusive_in_rounds_says_how_to_know_more():
     assert found.head == "latency inconclusive, +3 % [-6, +14] may or may not be beyond ±2 %"
     assert found.detail.endswith("more rounds say more (--until 2%)")
     assert found.tone == "open"
+
+
+def test_where_the_time_was_up_more_of_it_is_asked_for():
+    diff = noisy(100, 104)
+    diff.caveats = caveats_of_precision(diff, 0.02)
+    assert [caveat.code for caveat in diff.caveats] == ["precision-not-reached"]
+    detail = said(diff, "latency").detail
+    assert detail.endswith("sampling for longer says more (--max-time)")
+    assert "--until" not in detail
 
 
 def test_one_process_a_side_says_nothing_and_shows_the_way_out():

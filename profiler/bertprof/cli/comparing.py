@@ -31,6 +31,7 @@ _SIDE = "A record, a folder of records (one a process), or a MODEL as in `breakd
 
 
 def diff(
+    context: typer.Context,
     before: Annotated[str, typer.Argument(metavar="BEFORE", help=_SIDE)],
     after: Annotated[str, typer.Argument(metavar="AFTER", help="The same.")],
     fail_on: Annotated[
@@ -116,10 +117,13 @@ def diff(
         dtype=dtype,
         attention=attention,
         task=task,
-        overrides=options.overrides(set_ or []),
-        weights=weights,
-        anatomy=settings.anatomy(),
     )
+    # A record beside a model fixes these: it must be told which of them were asked for.
+    names = {"seq_length": "sequence_length"}
+    given = {names.get(name, name) for name in context.params if _is_given(context, name)}
+    for name in set(asked) - given:
+        asked.pop(name)  # type: ignore[misc]
+    asked |= {"overrides": options.overrides(set_ or []), "weights": weights, "anatomy": settings.anatomy()}
     specs = [
         *project.specs,
         *(limits.parse("fail-on", text) for text in fail_on or []),
@@ -154,11 +158,18 @@ def diff(
         command=shlex.join(["bertprof", *sys.argv[1:]]),
     )
     options.write([(path, report.render(result, path, by, wide=wide)) for path in outputs])
-    ci.tell(result)
+    is_strict = (strict or project.strict) and not exit_zero
+    ci.tell(result, strict=is_strict)
     if json:
         console.show(schema.encode(result).decode())
     else:
         console.show_document(result, by, wide)
-    code = 0 if exit_zero else result.exit_code(strict=strict or project.strict)
+    code = 0 if exit_zero else result.exit_code(strict=is_strict)
     if code:
         raise typer.Exit(code)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line, whatever its value."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

@@ -80,8 +80,8 @@ def show(text: str) -> None:
         if sys.stdout is not None:  # closed by whoever started us
             sys.stdout.write(text)
             sys.stdout.flush()
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError:  # who reads has had enough; the exit code still tells
+        sys.stdout = None
     except OSError as error:
         sys.stdout = None  # what is left in its buffer would fail once more at exit
         raise OutputError(f"cannot write to standard output: {error.strerror}") from None

@@ -46,7 +46,9 @@ def models(
 def doctor(
     device: Device = "auto",
     threads: Threads = None,
-    processes: Annotated[int, typer.Option(help="Fresh processes for the noise between them; 0: leave that out.")] = 3,
+    processes: Annotated[
+        int, typer.Option(help="Fresh processes for the noise between them, 3 or more; 0: leave that out.")
+    ] = 5,
     min_time: MinTime = "2s",
     json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
     debug: Debug = False,

@@ -18,7 +18,7 @@ from bertprof.measure.clocks import clock_for
 from bertprof.measure.dispatch import fast_path, uncompiled
 from bertprof.measure.inputs import Inputs, tensors_of
 from bertprof.measure.parameters import count_parameters, standing
-from bertprof.measure.recording import Counted, Key, Timed, breakdown, chosen, kept_of, yardstick_of
+from bertprof.measure.recording import Counted, Key, Timed, breakdown, chosen, kept_of, p95_of, yardstick_of
 from bertprof.measure.subject import Opened, Subject
 from bertprof.measure.yardstick import yardstick
 from bertprof.record import Breakdown, Caveat, Module
@@ -81,7 +81,7 @@ def _measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
                 load_ms.append(opened.load_ms)
                 new = (*opened.caveats, *_finite(opened.model, opened.inputs), *_fast_path_caveats(opened))
                 found.caveats.extend(caveat for caveat in new if caveat not in found.caveats)
-                peaks.append(_peak(opened, subject.device, [other.model for other in marked]))
+                peaks.append(_peak(opened, subject.device))
                 marked.append(timing.Marked(opened.model, opened.inputs, subject.regions, clock_for(subject.device)))
             watch = noise.Watch(subjects[0].device)
             watch.start()
@@ -108,7 +108,9 @@ def _measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
         for i, (subject, found, kept) in enumerate(zip(subjects, counted, series, strict=True)):
             found.caveats.extend(noise.caveats([ns / 1e6 for ns in kept.bare_ns], watch))
             clock = marked[i].clock.name
-            timed = Timed(kept_of(kept, rounds), kept.style, clock, threads, peaks[i], load_ms[i], lengths, run)
+            timed = Timed(
+                kept_of(kept, rounds), kept.style, clock, threads, peaks[i], load_ms[i], p95_of(kept), lengths, run
+            )
             records.append(breakdown(subject, found, timed, options.label))
         return records
 
@@ -263,13 +265,19 @@ def _fast_path_caveats(opened: Opened) -> list[Caveat]:
     return [Caveat(code="fast-path-off", text=text, value=latency)]
 
 
-def _peak(opened: Opened, device: torch.device, others: Sequence[nn.Module]) -> int | None:
-    """The most memory that the device held during one forward, without the weights of other models; None on a CPU."""
+def _peak(opened: Opened, device: torch.device) -> int | None:
+    """The most memory that one forward takes on a GPU: what it allocates at one time, and the model and its inputs.
+
+    Counted from what was there before, so that other models and whatever else the process holds are not in it.
+    """
     if device.type != "cuda":
         return None
-    args, kwargs = opened.inputs.fresh()
+    model, (args, kwargs) = opened.model, opened.inputs.fresh()
+    resident = (*model.parameters(), *model.buffers(), *(tensor for _, tensor in opened.inputs.tensors()))
+    own = {tensor.data_ptr(): tensor.nbytes for tensor in resident if tensor.device == device}
+    torch.cuda.synchronize(device)
+    before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     with torch.inference_mode():
-        opened.model(*args, **kwargs)
-    tensors = {t.data_ptr(): t.nbytes for m in others for t in (*m.parameters(), *m.buffers()) if t.device == device}
-    return torch.cuda.max_memory_allocated(device) - sum(tensors.values())
+        model(*args, **kwargs)
+    return torch.cuda.max_memory_allocated(device) - before + sum(own.values())

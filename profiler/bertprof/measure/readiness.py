@@ -19,9 +19,12 @@ from torch import nn
 from bertprof import configuration, formatting, processes, sampling, sides
 from bertprof.attribution import Region
 from bertprof.components import Component
+from bertprof.errors import UsageError
+from bertprof.evidence import FEWEST_PROCESSES
 from bertprof.measure import host, noise, profiler, subject, timing
 from bertprof.measure.clocks import Clock, clock_for
 from bertprof.measure.inputs import Inputs
+from bertprof.pooling import MOST_PROCESSES
 from bertprof.readiness import Check, Verdict, between, within
 from bertprof.record import Breakdown
 
@@ -62,14 +65,18 @@ def examine(
     Args:
         device: where models will be measured.
         threads: torch's threads within operators; None leaves them as they are.
-        processes: how many fresh processes show the noise between processes; below 2 that is left out.
+        processes: how many fresh processes show the noise between processes, at least 3; 0 leaves that out.
         min_time_s: seconds of sampling for each of the two noise floors, in each process.
         progress: is told what is being looked at and how far that is, 0 to 1.
         root: the folder in which the system's files are; for tests.
 
     Raises:
+        UsageError: `processes` is none of these.
         BertprofError: the small model cannot be measured here.
     """
+    if processes and not FEWEST_PROCESSES <= processes <= MOST_PROCESSES:
+        allowed = f"from {FEWEST_PROCESSES} to {MOST_PROCESSES}, or 0 to leave the noise between processes out"
+        raise UsageError(f"processes is {processes}; it must be {allowed}")
     with timing.threads(threads) as number:
         steps: dict[str, Callable[[], Sequence[Check]]] = {
             "versions": lambda: [versions()],
@@ -79,7 +86,7 @@ def examine(
             "GPU": lambda: gpu(device),
             "noise within a process": lambda: [within(*_twice(device, min_time_s))],
         }
-        if processes > 1:
+        if processes:
             steps["noise between processes"] = lambda: [
                 between(_in_processes(device, threads, processes, min_time_s, progress))
             ]

@@ -47,6 +47,7 @@ class Timed(NamedTuple):
     threads: int
     peak_memory_bytes: int | None
     load_ms: float | None
+    p95_ms: float | None = None
     yardstick: dict[Component, Samples] | None = None
     run: str | None = None
 
@@ -73,6 +74,7 @@ def breakdown(subject: Subject, counted: Counted, timed: Timed | None, label: st
         modules=_with_times(counted.modules, kept),
         instrumented_ms=None if kept is None else kept.instrumented,
         end_to_end_ms=None if kept is None else kept.end_to_end,
+        end_to_end_p95_ms=None if timed is None else timed.p95_ms,
         yardstick_ms=None if timed is None else timed.yardstick,
         peak_memory_bytes=None if timed is None else timed.peak_memory_bytes,
         run=None if timed is None else timed.run,
@@ -138,6 +140,13 @@ def kept_of(series: timing.Series, rounds: Sequence[int]) -> Kept:
             ticks = reached
         instrumented.append(_ms(max(1, ticks)))
     return Kept(instrumented, end_to_end, rows)
+
+
+def p95_of(series: timing.Series) -> float | None:
+    """The 95th percentile of all bare forwards, in ms; what is kept of many rounds are those in the middle."""
+    if len(series.bare_ns) < sampling.FEWEST_OF_P95:
+        return None
+    return _ms(round(sampling.quantile(series.bare_ns, 0.95) / _TICK_NS))
 
 
 def yardstick_of(series: timing.Series, rounds: Sequence[int]) -> dict[Component, Samples]:

@@ -84,22 +84,36 @@ def notes(diff: Diff) -> list[str]:
     """How times were compared and how far that can be trusted."""
     found = []
     if diff.times == "rounds":
-        found.append(f"times: interleaved in {diff.before.samples} rounds of one process, compared round by round")
+        number = diff.before.processes
+        where = "one process" if number == 1 else f"{number} processes"
+        found.append(f"times: interleaved in {diff.before.samples} rounds of {where}, compared round by round")
     elif diff.times == "processes":
         found.append(f"times: of {diff.before.processes} processes before and {diff.after.processes} after")
     if diff.yardstick_ratio is not None:
-        percent = 100 * abs(diff.yardstick_ratio - 1)
-        than = f"{percent:.1f} % {'longer' if diff.yardstick_ratio > 1 else 'less time'} after than before"
-        text = f"for the same work (the yardstick) the machine itself took {than}"
-        if diff.times == "processes":
-            found.append(f"{text}: changes of times are corrected for it, times before → after are as measured")
-        else:
-            found.append(f"{text}: changes of times are not corrected for it")
+        found.append(_yardstick(diff, diff.yardstick_ratio))
     if diff.times in ("rounds", "processes"):
         found.append(f"a change of a time within ±{100 * diff.margin:g} % counts as none; intervals are at 95 %")
     if any(row.scope.startswith("after.") for row in diff.at("unit")):
         found.append(f"{diff.before.units} units before, {diff.after.units} after: single units do not correspond")
     return found
+
+
+FURTHEST_APART = 1.5
+"""Beside a longer forward the caches and the clock are others, and so is the yardstick's time: from that ratio of the
+latencies on, what it says of the machine is rough."""
+
+
+def _yardstick(diff: Diff, ratio: float) -> str:
+    """What the yardstick took, which is all that is known: what slowed it down may be the machine or the model."""
+    took = f"{100 * abs(ratio - 1):.1f} % {'longer' if ratio > 1 else 'less time'}"
+    text = f"the yardstick, a fixed BERT layer run in the same rounds, took {took} beside AFTER; changes of time are "
+    if diff.times != "processes":
+        return f"{text}not corrected for it"
+    text += "corrected for it (times before → after are as measured)"
+    lengths = [side.latency.median_ms for side in (diff.before, diff.after) if side.latency is not None]
+    if lengths and max(lengths) > FURTHEST_APART * min(lengths):
+        text += ", which is rough where the models differ this much in length; measure both together (diff MODEL MODEL)"
+    return text
 
 
 def caveats(diff: Diff) -> list[str]:

@@ -140,6 +140,8 @@ def _seen_in(diff: Diff, whole: Change) -> str:
 
 def _way_out(diff: Diff) -> str:
     """What to do where nothing can be said."""
+    if any(caveat.code == "precision-not-reached" for caveat in diff.caveats):
+        return "sampling for longer says more (--max-time)"
     if diff.times == "rounds":
         return "more rounds say more (--until 2%)"
     if diff.times == "processes":
