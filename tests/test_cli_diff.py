@@ -162,6 +162,7 @@ def test_folders_of_records_are_processes(run: Any, tmp_path: Path):
     assert diff["times"] == "processes"
     total = next(row for row in diff["rows"] if row["scope"] == "total")["metrics"]["time"]
     assert total["ratio"] == pytest.approx(2.0)
+    assert run("report", "before").exit_code == 0
     assert total["verdict"] == "slower"
 
 
@@ -192,6 +193,8 @@ def test_each_mismatch_is_refused_and_let_through(field: str, value: Any, metric
     result = run("diff", a, b, "--fail-on", f"{metric}:+5%", "--allow-mismatch", name)
     assert result.exit_code == 0
     assert f"{name} differs" in " ".join(result.stdout.split())
+    dashed = name.replace("_", "-")
+    assert run("diff", a, b, "--fail-on", f"{metric}:+5%", "--allow-mismatch", dashed).exit_code == 0
 
 
 @pytest.mark.parametrize(("name", "value"), [("dtype", "bfloat16"), ("attention", "eager"), ("backend", "onnx")])
@@ -303,6 +306,9 @@ def test_a_reader_that_has_had_enough_changes_no_exit_code(tmp_path: Path, monke
         (("--processes", "5"), ("--processes", "both sides are records")),
         (("--no-time",), ("--no-time", "both sides are records")),
         (("--after", "attention=eager"), ("--after", "that side is a record")),
+        (("--until", "2%", "--no-time"), ("--until", "--no-time excludes it")),
+        (("--metric", "MNLI"), ("--metric MNLI", "--accuracy")),
+        (("--accuracy", "0.9", "0.8"), ("these are shares; give points, as 90",)),
         (("--until", "2"), ("--until 2", "such as 2%")),
         (("--until", "200%"), ("--until 200%",)),
         (("--max-time", "soon"), ("--max-time soon", "not a duration")),
@@ -319,6 +325,9 @@ def test_wrong_use(arguments: tuple[str, ...], parts: tuple[str, ...], run: Any)
 
 def test_what_is_no_side(run: Any, tmp_path: Path):
     a = changed("a.json")
+    # A variable that is not set must not compare the folder with itself.
+    failed(run("diff", "", a), "a side of the diff is empty")
+    failed(run("breakdown", "bert-base-uncased", "--no-time", "--processes", "3"), "--processes", "--no-time")
     failed(run("diff", a, "none.json"), "none.json", "there is no such file")
     (tmp_path / "empty").mkdir()
     failed(run("diff", a, "empty"), "holds no records")

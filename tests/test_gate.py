@@ -253,8 +253,8 @@ def test_one_parameter_more_in_one_row_fails():
         ("fail-on", "parameters:+0", 100, 100, "passed", "100 is as before, +0 allowed"),
         ("fail-on", "parameters:+0", 100, 99, "passed", "99 is 1 less than 100, +0 allowed"),
         ("fail-on", "parameters:+0", 0, 1, "failed", "1 is 1 more than 0, +0 allowed"),
-        ("fail-on", "parameters:+5%", 100, 105, "passed", "105 is 5 more than 100, +5 % allowed"),
-        ("fail-on", "parameters:+5%", 100, 106, "failed", "106 is 6 more than 100, +5 % allowed"),
+        ("fail-on", "parameters:+5%", 100, 105, "passed", "105 is 5 more than 100 (+5.0 %), +5 % allowed"),
+        ("fail-on", "parameters:+5%", 100, 106, "failed", "106 is 6 more than 100 (+6.0 %), +5 % allowed"),
         ("fail-on", "parameters:+5%", 0, 1, "failed", "1 is 1 more than 0, +5 % allowed"),
         ("warn-on", "parameters:+1k", 100, 1100, "passed", "1,100 is 1,000 more than 100, +1 k allowed"),
         ("warn-on", "parameters:+1k", 100, 1101, "failed", "1,101 is 1,001 more than 100, +1 k allowed"),
@@ -262,8 +262,8 @@ def test_one_parameter_more_in_one_row_fails():
         ("fail-on", "parameters:+0", 2**53, 2**53 + 1, "failed", None),
         ("fail-on", "parameters:+5%", 20 * 2**55, 21 * 2**55, "passed", None),
         ("fail-on", "parameters:+5%", 20 * 2**55, 21 * 2**55 + 1, "failed", None),
-        ("require", "parameters:-50%", 100, 50, "passed", "50 is 50 less than 100, -50 % asked"),
-        ("require", "parameters:-50%", 100, 51, "failed", "51 is 49 less than 100, -50 % asked"),
+        ("require", "parameters:-50%", 100, 50, "passed", "50 is 50 less than 100 (-50.0 %), -50 % asked"),
+        ("require", "parameters:-50%", 100, 51, "failed", "51 is 49 less than 100 (-49.0 %), -50 % asked"),
         ("require", "parameters:-50%", 100, 100, "failed", "100 is as before, -50 % asked"),
         ("require", "parameters:1.5x", 150, 100, "passed", "100 is 50 less than 150, 1.5x asked"),
         ("require", "parameters:1.5x", 149, 100, "failed", "100 is 49 less than 149, 1.5x asked"),
@@ -293,7 +293,7 @@ def test_memory_is_exact_too():
     compared = Comparison(made(cost(), peak_memory_bytes=1000), made(cost(), peak_memory_bytes=1051))
     assert said(compared, "fail-on", "memory:+5%") == (
         "failed",
-        "total.memory 1,051 B is 51 B more than 1,000 B, +5 % allowed",
+        "total.memory 1,051 B is 51 B more than 1,000 B (+5.1 %), +5 % allowed",
     )
     assert said(compared, "fail-on", "memory:+51B")[0] == "passed"
 
@@ -575,7 +575,7 @@ def test_shares_are_limited_in_points_or_relatively():
     compared = Comparison(sides(50.0), sides(60.0))
     assert said(compared, "fail-on", "ffn.share(time):+9.9") == (
         "failed",
-        "ffn.share(time) +20.0 % [+20.0 %, +20.0 %] is above +9.9 points (+19.8 %)",
+        "ffn.share(time) 50.0 % → 60.0 % of the time, +20.0 % [+20.0 %, +20.0 %] is above +9.9 points (+19.8 %)",
     )
     assert said(compared, "fail-on", "ffn.share(time):+10.1")[0] == "passed"
     assert said(compared, "fail-on", "ffn.share(time):+19%")[0] == "failed"

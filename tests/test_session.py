@@ -106,6 +106,15 @@ def test_a_misspelt_argument_does_not_pass_in_silence():
         bertprof.compare(model, model, IDS, batch_size=8, attention="eager")
 
 
+def test_records_may_be_named_by_their_files(tmp_path: Path):
+    one = bertprof.profile(tiny("bert"), IDS, time=False)
+    one.save(tmp_path / "a.json")
+    diff = bertprof.diff(tmp_path / "a.json", str(tmp_path / "a.json"), fail_on="parameters:+0")
+    assert [gate.outcome for gate in diff.gates] == ["passed"]
+    with pytest.raises(KeyError, match="fnn; there is total, "):
+        diff.row("fnn")
+
+
 def test_values_of_overrides_need_no_quotes():
     one = bertprof.breakdown("bert-base-uncased", overrides={"num_hidden_layers": 1}, time=False)
     assert one.units == 1

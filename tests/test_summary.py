@@ -46,9 +46,11 @@ def test_a_model_of_no_bytes_saves_none():
     assert accuracy(sized(0), sized(9), (80.0, 70.0), None).size_drop == 0
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e7])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e7, 101.0, -1.0])
 def test_an_accuracy_has_to_be_a_number_of_points(value: float):
-    with pytest.raises(UsageError, match=r"--accuracy .*: give the accuracy of each side in points, as 84\.6"):
+    with pytest.raises(
+        UsageError, match=r"--accuracy .*: give the accuracy of each side in points from 0 to 100, as 84\.6"
+    ):
         accuracy(sized(1), sized(1), (84.6, value), None)
     with pytest.raises(UsageError, match="--accuracy"):
         accuracy(sized(1), sized(1), (value, 84.6), None)
@@ -73,3 +75,15 @@ def test_of_few_samples_there_is_no_95th_percentile_and_of_unknown_length_no_thr
     assert (side.latency.p95_ms, side.latency.tokens_per_second) == (None, None)
     untimed = side_of(made(cost(Component.FFN, 0)))
     assert (untimed.latency, untimed.samples) == (None, None)
+
+
+def test_shares_are_no_points():
+    one = made(cost(Component.FFN, 0, parameter_bytes=4))
+    with pytest.raises(UsageError, match=r"--accuracy 0\.846 0\.817: these are shares; give points, as 84\.6"):
+        accuracy(one, one, (0.846, 0.817), None)
+
+
+def test_a_model_that_grew_saved_nothing_for_what_it_lost():
+    small, large = (made(cost(Component.FFN, 0, parameter_bytes=size)) for size in (4, 8))
+    found = accuracy(small, large, (84.6, 81.6), None)
+    assert (found.size_drop, found.size_drop_per_accuracy_drop) == (-100.0, None)

@@ -331,9 +331,12 @@ def caveats_of_precision(diff: Diff, until: float | None) -> list[Caveat]:
             worst = max(worst, ((change.high - change.low) / 2 / change.ratio, row.scope))
     if until is None or worst[0] <= until:
         return []
+    way = "sample longer (--max-time) or on a quieter machine (see `bertprof doctor`)"
+    if diff.times == "processes":
+        way = "each process was sampled until then, and they differ: measure in more of them (--processes)"
     text = (
         f"the change of {worst[1]} is known to ± {100 * worst[0]:.2g} %, not to the ± {100 * until:.2g} % that was "
-        "asked for; sample longer (--max-time) or on a quieter machine (see `bertprof doctor`)"
+        f"asked for; {way}"
     )
     return [Caveat(code="precision-not-reached", text=text, value=worst[0])]
 

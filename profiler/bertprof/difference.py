@@ -124,7 +124,7 @@ class Accuracy(msgspec.Struct, kw_only=True):
     """What the user says of accuracy, in points, and the survey's ratio of what was saved to what was lost.
 
     `size_drop_per_accuracy_drop` is ΔMS/ΔA as in Table 2 of Ganesh et al. 2020: points of model size (100 % before)
-    saved for each point of accuracy lost; null where no accuracy was lost.
+    saved for each point of accuracy lost; null where no accuracy was lost or the model grew.
     """
 
     metric: str | None
@@ -186,7 +186,7 @@ class Diff(msgspec.Struct, kw_only=True):
         for row in self.rows:
             if row.scope == scope:
                 return row
-        raise KeyError(scope)
+        raise KeyError(f"{scope}; there is {', '.join(row.scope for row in self.rows if row.level != 'cell')}")
 
     def at(self, level: str) -> list[Row]:
         """The rows of a level: "total", "group", "component", "unit" or "cell"."""

@@ -279,6 +279,8 @@ def _tested(test: _Test, p_value: float, tests: int) -> Gate:
     against = f"{wanted.text} ({formatting.change(limit)})" if wanted.offset else wanted.text
     verb = _VERBS[row.spec.kind]["failed" if found.low > limit else outcome]
     reason = f"{said[0]} [{said[1]}, {said[2]}] {verb} {against}"
+    if row.spec.metric == SHARE and row.change is not None:
+        reason = f"{_said(row.change.before or 0, SHARE)} → {_said(row.change.after or 0, SHARE)} of the time, {reason}"
     if outcome == "inconclusive":
         if found.low > limit:
             reason += f", which may be chance where {tests} rows are tested (p = {p_value:.3g}, not below {LEVEL:g})"
@@ -340,6 +342,8 @@ def _exactly(spec: Spec, before: float, after: float, passed: bool) -> str:
         return f"{now} {_VERBS['budget']['passed' if passed else 'failed']} {limit}"
     change = after - before
     than = f"{_said(abs(change), spec.metric)} {'more' if change > 0 else 'less'} than {_said(before, spec.metric)}"
+    if before and spec.limit.text.endswith("%"):
+        than += f" ({formatting.change(after / before)})"
     return f"{now} is {than if change else 'as before'}, {limit} {'asked' if spec.kind == 'require' else 'allowed'}"
 
 

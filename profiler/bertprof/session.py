@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
-from bertprof import sides
+from bertprof import record, sides
 from bertprof.difference import Diff
 from bertprof.errors import UsageError
 from bertprof.measurement import MOST_COMPARED, Progress, options_of, run, silent
@@ -218,9 +218,12 @@ def interleaved(
     if limit is None and until is not None:
         limit = max(UNTIL_AT_MOST_S, min_time_s)
     names: list[Side] = []
+    any_own = any(isinstance(model, str) and sides.is_reference(model) for model in (before, after))
     for model, pairs, option in ((before, changes[0], "--before"), (after, changes[1], "--after")):
         if isinstance(model, str | Path):
-            side: Side = {**_side(asked), "model": str(model), "inputs": inputs}
+            # A teacher by name makes its own inputs, beside a student of one's own.
+            own = inputs if sides.is_reference(str(model)) or not any_own else None
+            side: Side = {**_side(asked), "model": str(model), "inputs": own}
             names.append(sides.changed(side, pairs, option))
     options = {
         "threads": threads,
@@ -345,11 +348,11 @@ def _option(key: str) -> str:
     return {"sequence_length": "--seq-length", "overrides": "--set"}.get(key, f"--{key.replace('_', '-')}")
 
 
-def diff(before: Breakdown, after: Breakdown, **gates: Unpack[Gates]) -> Diff:
+def diff(before: Breakdown | str | Path, after: Breakdown | str | Path, **gates: Unpack[Gates]) -> Diff:
     """Compares two breakdowns: exactly on counts, by evidence on times.
 
     Args:
-        before: one side.
+        before: one side, or the file in which its record is.
         after: the other.
         gates: what the diff is checked against; see `Gates`. `Diff.exit_code()` sums their outcomes up.
 
@@ -360,7 +363,8 @@ def diff(before: Breakdown, after: Breakdown, **gates: Unpack[Gates]) -> Diff:
         UsageError: a gate cannot be read, or its scope or metric matches nothing.
         TypeError: there is no such argument.
     """
-    return _diff(before, after, _specs(gates), gates, None)
+    found = [record.load(side) if isinstance(side, str | Path) else side for side in (before, after)]
+    return _diff(found[0], found[1], _specs(gates), gates, None)
 
 
 def _specs(gates: Gates) -> "list[limits.Spec]":
@@ -423,6 +427,7 @@ def checked_diff(
     """The same with gates that were read already; `until` was asked for, `command` makes the diff again."""
     from bertprof import comparison, gate
 
+    allowed = [sides.plain(key) for key in allowed]
     unknown = set(allowed) - set(comparison.MISMATCHES)
     if unknown:
         known = ", ".join(comparison.MISMATCHES)

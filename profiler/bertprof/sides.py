@@ -68,7 +68,7 @@ def checked(side: Side, threads: int | None, min_time_s: float, time: bool) -> C
     if not 0 <= side["padding"] < 1:
         raise UsageError(f"padding is {side['padding']}; it is a share of the sequence, at least 0 and below 1")
     model = side["model"]
-    if not _is_reference(model):
+    if not is_reference(model):
         if side["inputs"] is not None:
             raise UsageError(f"--inputs goes with a model of the form package.module:callable; {model} makes its own")
         found = configuration.resolve(model)
@@ -106,7 +106,7 @@ def check(threads: int | None, min_time_s: float, **sizes: int) -> None:
         raise UsageError(f"the least time is {min_time_s} s; it must be from 0 to {LONGEST_S:.0f} s")
 
 
-def _is_reference(model: str) -> bool:
+def is_reference(model: str) -> bool:
     """Whether a model is named as package.module:callable; a path or a known name of that form wins."""
     return bool(_REFERENCE.fullmatch(model)) and not Path(model).exists() and catalog.find(model) is None
 
@@ -119,6 +119,8 @@ def find(text: str) -> Breakdown | str:
     Raises:
         RecordError: a file is no valid record, or a folder's records cannot be pooled.
     """
+    if not text.strip():
+        raise UsageError("a side of the diff is empty; give a record, a folder of records or a model")
     path = Path(text)
     try:
         is_file, is_folder = path.is_file(), path.is_dir()
@@ -140,7 +142,7 @@ def like(other: Breakdown, model: str) -> Side:
         UsageError: the record is of a live module, whose inputs nobody else has.
     """
     w = other.workload
-    if _is_reference(model):  # the rest is in its own code
+    if is_reference(model):  # the rest is in its own code
         side: Side = {**DEFAULTS, "model": model, "device": w.device, "batch_size": w.batch_size, "dtype": w.dtype}
         return side if w.sequence_length is None else {**side, "sequence_length": w.sequence_length}
     if w.sequence_length is None:
@@ -172,6 +174,12 @@ _TYPES: Mapping[str, type] = {
 _ALIASES = {"seq_length": "sequence_length"}
 
 
+def plain(key: str) -> str:
+    """A key as records call it: seq-length is sequence_length."""
+    name = key.strip().replace("-", "_")
+    return _ALIASES.get(name, name)
+
+
 def changed(side: Side, pairs: Sequence[str], option: str) -> Side:
     """A side with some of what is asked replaced, each written as KEY=VALUE; `set.FIELD` is a configuration's field.
 
@@ -183,12 +191,11 @@ def changed(side: Side, pairs: Sequence[str], option: str) -> Side:
         key, separator, value = pair.partition("=")
         if not separator or not key or not value:
             raise UsageError(f"{option} {pair}: write it as KEY=VALUE, such as attention=eager")
-        plain = key.strip().replace("-", "_")
-        plain = _ALIASES.get(plain, plain)
+        name = plain(key)
         if key.startswith("set.") and key != "set.":
             new["overrides"][key.removeprefix("set.")] = value
-        elif plain in _TYPES:
-            new[plain] = _typed(value, _TYPES[plain], f"{option} {pair}")
+        elif name in _TYPES:
+            new[name] = _typed(value, _TYPES[name], f"{option} {pair}")
         else:
             known = ", ".join((*_TYPES, "set.FIELD"))
             raise UsageError(f"{option} {pair}: there is no {key!r}; use one of {known}")

@@ -1,13 +1,11 @@
 """What a diff says of each of its sides: the breakdown in short, and what the user says of its accuracy."""
 
-from math import isfinite
-
 from bertprof.difference import Accuracy, Latency, Side
 from bertprof.errors import UsageError
 from bertprof.record import Breakdown
 
-MOST_POINTS = 1e6
-"""Points of accuracy; more are a slip of the keyboard."""
+MOST_POINTS = 100.0
+"""Points of accuracy, or of F1."""
 
 
 def side_of(breakdown: Breakdown) -> Side:
@@ -51,8 +49,10 @@ def accuracy(before: Breakdown, after: Breakdown, values: tuple[float, float], m
         UsageError: a value is no number of points.
     """
     for value in values:
-        if not isfinite(value) or abs(value) > MOST_POINTS:
-            raise UsageError(f"--accuracy {value}: give the accuracy of each side in points, as 84.6")
+        if not 0 <= value <= MOST_POINTS:
+            raise UsageError(f"--accuracy {value}: give the accuracy of each side in points from 0 to 100, as 84.6")
+    if 0 < max(values) <= 1:
+        raise UsageError(f"--accuracy {values[0]} {values[1]}: these are shares; give points, as {100 * values[0]:g}")
     whole = before.total("parameter_bytes")
     saved = 100 * (1 - after.total("parameter_bytes") / whole) if whole else 0.0
     # As floats 84.6 − 81.7 is 2.8999999999999915.
@@ -62,5 +62,5 @@ def accuracy(before: Breakdown, after: Breakdown, values: tuple[float, float], m
         before=values[0],
         after=values[1],
         size_drop=saved,
-        size_drop_per_accuracy_drop=saved / lost if lost > 0 else None,
+        size_drop_per_accuracy_drop=saved / lost if lost > 0 and saved >= 0 else None,
     )

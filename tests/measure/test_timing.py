@@ -220,7 +220,7 @@ def test_several_models_are_interleaved_round_by_round(monkeypatch: pytest.Monke
         subjects.append(Marked(model, inputs, regions_of(model), Noting(name)))
     state = random.getstate()
     monkeypatch.setattr(timing, "YARDSTICK_RUNS", 1)
-    series, measured = timing.sample(subjects[:2], Goal(0), yardstick=subjects[2])
+    series, measured = timing.sample(subjects[:2], Goal(0), yardstick=subjects[2], order=random.Random(0))
     assert random.getstate() == state
     assert measured is not None
     assert [len(s.bare_ns) for s in (*series, measured)] == [10, 10, 10]
@@ -228,6 +228,8 @@ def test_several_models_are_interleaved_round_by_round(monkeypatch: pytest.Monke
     rounds = [tuple(order[-60:][6 * i : 6 * i + 6]) for i in range(10)]
     assert all(sorted(round_) == ["a", "a", "b", "b", "yardstick", "yardstick"] for round_ in rounds)
     assert len(set(rounds)) > 5
+    # Every second round is the one before it backwards, so that none has the better place.
+    assert all(second == first[::-1] for first, second in zip(rounds[::2], rounds[1::2], strict=True))
     # Neither model always runs behind the same other.
     assert {round_[i] for round_ in rounds for i in (0, -1)} == {"a", "b", "yardstick"}
 
@@ -270,7 +272,7 @@ def compared(noise: float, goal: Goal, share: float = 0.5) -> int:
 
     stopwatch = iter(range(10**6))
     pair: Any = [Scripted(times()) for _ in range(2)]
-    (before, after), _ = timing.sample(pair, goal, now=lambda: next(stopwatch))
+    (before, after), _ = timing.sample(pair, goal, now=lambda: next(stopwatch), order=random.Random(0))
     assert len(before.bare_ns) == len(after.bare_ns)
     return len(before.bare_ns)
 

@@ -8,6 +8,7 @@ from bertprof.components import Component
 from bertprof.difference import Diff
 from bertprof.record import Caveat, Checkpoint
 from bertprof.report import diff_lines
+from handmade import cost, made
 
 
 def test_sides_tell_what_is_common_and_what_differs():
@@ -81,10 +82,16 @@ def processes(machine: float, count: int = 5, work: float = 1.0) -> Diff:
     return Comparison(before, after).diff()
 
 
+HOLM = (
+    "a change of a time within ±2 % counts as none; intervals are at 95 %, verdicts are corrected for the number of "
+    "rows (Holm)"
+)
+
+
 def test_notes_of_interleaved_rounds():
     assert diff_lines.notes(slower()) == [
         "times: interleaved in 87 rounds of one process, compared round by round",
-        "a change of a time within ±2 % counts as none; intervals are at 95 %",
+        HOLM,
     ]
 
 
@@ -214,3 +221,9 @@ def test_what_means_harm_is_one_printable_line_each():
     texts += [text for line in diff_lines.environment(diff) for text in line]
     assert len(texts) > 1000
     assert all(text.isprintable() and len(text) <= 1000 for text in texts)
+
+
+def test_one_model_on_both_sides_is_told_apart_in_the_title():
+    a, b = (made(cost(flops=1), workload={"attention": kind}) for kind in ("sdpa", "eager"))
+    assert diff_lines.title(Comparison(a, b).diff()) == "m (sdpa) → m (eager)"
+    assert diff_lines.title(Comparison(a, a).diff()) == "m → m"

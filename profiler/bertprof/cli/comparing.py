@@ -25,6 +25,7 @@ from bertprof.cli.options import (
     Weights,
     Wide,
 )
+from bertprof.errors import UsageError
 
 _GATE = "[SCOPE.]METRIC:LIMIT"
 _SIDE = "A record, a folder of records (one a process), or a MODEL as in `breakdown`."
@@ -90,7 +91,10 @@ def diff(
     set_: Set = None,
     weights: Weights = None,
     no_time: NoTime = False,
-    by: Annotated[Literal["group", "component", "unit"], typer.Option(help="The view of the table.")] = "component",
+    by: Annotated[
+        Literal["group", "component", "unit", "cell"],
+        typer.Option(help="The view of the table; `cell`: unit and component."),
+    ] = "component",
     wide: Wide = False,
     output: Output = None,
     json: Annotated[bool, typer.Option("--json", help="Print the diff as JSON instead of the table.")] = False,
@@ -131,6 +135,10 @@ def diff(
         *(limits.parse("require", text) for text in require or []),
         *(limits.parse("budget", text) for text in budget or []),
     ]
+    if until is not None and no_time:
+        raise UsageError("--until samples times until they are known: --no-time excludes it")
+    if metric is not None and accuracy is None:
+        raise UsageError(f"--metric {metric}: it names what --accuracy BEFORE AFTER is of")
     precision = None if until is None else options.share(until, "--until")
     with console.progress_bar() as progress:
         pair = session.sides_of(

@@ -71,6 +71,8 @@ def breakdown(
     Example: bertprof breakdown bert-base-uncased --device cuda -o bert.json -o bert.html
     """
     outputs = options.checked(output)
+    if no_time and processes != 1:
+        raise UsageError("--processes repeats the measurement of times: --no-time excludes it")
     with console.progress_bar() as progress:
         result = session.breakdown(
             model,

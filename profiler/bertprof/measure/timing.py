@@ -202,6 +202,7 @@ def sample(
     yardstick: Marked | None = None,
     progress: Callable[[float], None] = lambda fraction: None,
     now: Callable[[], float] = time.monotonic,
+    order: random.Random | None = None,
 ) -> tuple[list[Series], Series | None]:
     """Runs rounds until enough is known.
 
@@ -215,11 +216,13 @@ def sample(
         yardstick: is run, marked, in every round.
         progress: is told the share of the longest time that has passed, 0 to 1.
         now: seconds; for tests.
+        order: what draws the order of a round; for tests. Otherwise no two runs have the same, so that what an order
+            favours averages out over processes.
 
     Returns:
         a series for each subject, in their order, and the yardstick's.
     """
-    order = random.Random(0)
+    order = order or random.Random()  # not the global one, which stays as it is
     with _undisturbed():
         # The same style for all that is compared, since marks of another kind cost otherwise.
         latency_ms = min(subject.run().total_ns for subject in subjects for _ in range(WARM_UP_ROUNDS)) / 1e6
@@ -239,7 +242,11 @@ def sample(
         started = now()
         rounds = looked = 0
         while True:
-            order.shuffle(places)
+            # Every second round backwards, so that each runs behind each other as often as before it.
+            if rounds % 2:
+                places.reverse()
+            else:
+                order.shuffle(places)
             tapes: dict[int, Tape] = {}
             for place in places:
                 if place < len(jobs):

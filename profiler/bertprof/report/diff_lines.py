@@ -11,7 +11,14 @@ from bertprof.report.changes import Tone
 
 def title(diff: Diff) -> str:
     """What is compared."""
-    return f"{formatting.line(diff.before.name, 100)} → {formatting.line(diff.after.name, 100)}"
+    names = [formatting.line(side.name, 100) for side in (diff.before, diff.after)]
+    if names[0] == names[1]:
+        own = sides(diff)
+        names = [
+            f"{name} ({formatting.line(own[key], 60)})" if own.get(key) else name
+            for name, key in zip(names, ("before", "after"), strict=True)
+        ]
+    return " → ".join(names)
 
 
 def sides(diff: Diff) -> dict[str, str]:
@@ -92,7 +99,10 @@ def notes(diff: Diff) -> list[str]:
     if diff.yardstick_ratio is not None:
         found.append(_yardstick(diff, diff.yardstick_ratio))
     if diff.times in ("rounds", "processes"):
-        found.append(f"a change of a time within ±{100 * diff.margin:g} % counts as none; intervals are at 95 %")
+        found.append(
+            f"a change of a time within ±{100 * diff.margin:g} % counts as none; intervals are at 95 %, verdicts are "
+            "corrected for the number of rows (Holm)"
+        )
     if any(row.scope.startswith("after.") for row in diff.at("unit")):
         found.append(f"{diff.before.units} units before, {diff.after.units} after: single units do not correspond")
     return found

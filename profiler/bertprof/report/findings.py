@@ -91,7 +91,7 @@ def _speed_up(whole: Change) -> str:
 def _origins(diff: Diff, whole: Change) -> list[str]:
     """Where the time went: the rows that make up the change, those that moved against it, those that now weigh more."""
     total = moved(whole) or 0.0
-    sure = [(moved(change) or 0.0, row) for row, change in _times(diff) if change.verdict in CHANGED]
+    sure = [(_part(change, total), row) for row, change in _times(diff) if change.verdict in CHANGED]
     sure.sort(key=lambda pair: -abs(pair[0]))
     along = [pair for pair in sure if whole.verdict in CHANGED and pair[0] * total > 0]
     named, covered = [], 0.0
@@ -121,6 +121,12 @@ def _origins(diff: Diff, whole: Change) -> list[str]:
     return origins
 
 
+def _part(change: Change, total: float) -> float:
+    """What a row has of the change of the latency, in ms: its share as the table has it, where that is known."""
+    share = change.share_of_change
+    return share * total if share is not None and total else moved(change) or 0.0
+
+
 def _times(diff: Diff) -> list[tuple[Row, Change]]:
     return [(row, row.metrics["time"]) for row in _parts(diff) if "time" in row.metrics]
 
@@ -140,7 +146,7 @@ def _seen_in(diff: Diff, whole: Change) -> str:
 
 def _way_out(diff: Diff) -> str:
     """What to do where nothing can be said."""
-    if any(caveat.code == "precision-not-reached" for caveat in diff.caveats):
+    if diff.times != "processes" and any(caveat.code == "precision-not-reached" for caveat in diff.caveats):
         return "sampling for longer says more (--max-time)"
     if diff.times == "rounds":
         return "more rounds say more (--until 2%)"
@@ -253,7 +259,7 @@ def _accuracy(accuracy: Accuracy | None) -> Finding | None:
     head = f"{name} {accuracy.before:g} → {accuracy.after:g} ({change:+.3g} points)"
     detail = f"ΔMS {accuracy.size_drop:.1f} points, "
     if accuracy.size_drop_per_accuracy_drop is None:
-        detail += "no accuracy lost"
+        detail += "no accuracy lost" if change >= 0 else "nothing saved"
     else:
         detail += f"ΔMS/ΔA {accuracy.size_drop_per_accuracy_drop:,.1f}, the points of model size saved for each lost"
     return Finding(head, "worse" if change < 0 else "better" if change > 0 else "plain", detail)
