@@ -133,3 +133,29 @@ def test_reading_records_is_fast(note: Note, tmp_path: Path):
         took.append(time.perf_counter() - begun)
     note("`bertprof diff a.json b.json` with a gate on a count", "< 0.6 s", f"{min(took):.2f} s")
     assert min(took) < 0.6
+
+
+def test_saved_records(note: Note):
+    """What gates say of saved records, by drawing sides from real runs; see test_process_runs.py."""
+    from test_process_runs import BASE, DRAWS, FOUND, GATED, LARGER, rates
+
+    note(
+        f"records of {len(BASE)} processes of {FOUND['model']}, {FOUND['threads']} thread, over 30 minutes, "
+        f"{sum(run['loaded'] for run in BASE)} beside a busy program; {DRAWS} draws of five a side, 5 % gates on "
+        f"{', '.join(GATED)}: draws that fail without a change",
+        "≤ 1 %",
+        f"{100 * rates(0.0)['failed'] / DRAWS:.1f} %",
+    )
+    for planted, bar in ((0.05, "–"), (0.10, "–"), (0.30, "≥ 95 %")):
+        found = rates(planted)
+        note(
+            f"the same, +{100 * planted:.0f} % planted in ffn: its gate fails; ffn is called slower",
+            bar,
+            f"{100 * found['ffn failed'] / DRAWS:.0f} %; {100 * found['ffn slower'] / DRAWS:.0f} %",
+        )
+    found = rates(0.0, larger=True)
+    note(
+        f"the same against {len(LARGER)} runs whose FFN is 29.7 % larger: its gate fails",
+        "≥ 95 %",
+        f"{100 * found['ffn failed'] / DRAWS:.0f} %",
+    )
