@@ -315,16 +315,12 @@ class Comparison:
         return [Caveat(code="no-yardstick", text=text)]
 
 
-COUNTS_FROM = 0.05
-"""Components that take less than this share of both forwards hardly move the whole: their precision does not matter."""
-
-
 def caveats_of_precision(diff: Diff, until: float | None) -> list[Caveat]:
     """A caveat where changes are known less precisely than was asked for; `until` is a share, 0.02 for ± 2 %."""
     worst: tuple[float, str] = (0.0, "")
     for row in diff.rows:
         change, share = row.metrics.get("time"), row.metrics.get(SHARE)
-        counts = share is not None and max(share.before or 0, share.after or 0) >= COUNTS_FROM
+        counts = share is not None and max(share.before or 0, share.after or 0) >= evidence.COUNTS_FROM
         if row.level != "total" and not (row.level == "component" and counts):
             continue
         if change is not None and change.ratio and change.low is not None and change.high is not None:

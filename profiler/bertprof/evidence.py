@@ -27,6 +27,9 @@ from bertprof import sampling
 FEWEST_ROUNDS = sampling.FEWEST_OF_MEDIAN
 """Fewer rounds have no interval at 95 %, and so are no evidence."""
 
+COUNTS_FROM = 0.05
+"""Components that take less than this share of both forwards hardly move the whole: their precision does not matter."""
+
 FEWEST_PROCESSES = 3
 """Fewer processes a side say nothing about how far processes differ."""
 

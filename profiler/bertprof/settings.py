@@ -12,21 +12,21 @@ min-samples = 20
 
 import tomllib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bertprof import gate, limits
-from bertprof.comparison import MISMATCHES
 from bertprof.components import Component
 from bertprof.errors import UsageError
-from bertprof.limits import Spec
 
-_KEYS = ("anatomy", *limits.KINDS, "strict", "allow-mismatch", "min-samples")
+if TYPE_CHECKING:
+    from bertprof.limits import Spec
+
+_KEYS = ("anatomy", "fail-on", "warn-on", "require", "budget", "strict", "allow-mismatch", "min-samples")
 
 
 class GateSettings(NamedTuple):
     """How a project judges a change: its gates, and the options of `bertprof diff` of the same names."""
 
-    specs: list[Spec]
+    specs: "list[Spec]"
     strict: bool
     allow_mismatch: list[str]
     min_samples: int
@@ -41,6 +41,9 @@ def gates(start: Path | None = None) -> GateSettings:
     Raises:
         UsageError: the file is no TOML, or a value is none of its key; the text names both.
     """
+    from bertprof import gate, limits
+    from bertprof.conditions import MISMATCHES
+
     path, table = _table(start or Path.cwd())
     specs = [
         limits.parse(kind, text, str(path)) for kind in limits.KINDS for text in _texts(table.get(kind, []), path, kind)

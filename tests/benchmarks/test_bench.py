@@ -32,8 +32,7 @@ def bert_base() -> Breakdown:
     """BERT-base at 1 × 128, bare and instrumented in PAIRS pairs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timing, "FEWEST_ROUNDS", PAIRS)
-        # Every pair stays in the record, not the usual hundred blocks.
-        patch.setattr(sampling, "blocks", lambda count, most: [range(i, i + 1) for i in range(count)])
+        patch.setattr(sampling, "MOST_SAMPLES", PAIRS)  # every pair stays in the record
         return bertprof.breakdown("bert-base-uncased", device="cpu", min_time_s=0)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from bertprof import ci, limits, report, schema, session, settings
+from bertprof import report, schema, session, settings
 from bertprof.cli import console, options
 from bertprof.cli.options import (
     Attention,
@@ -111,6 +111,8 @@ def diff(
 
     Example: bertprof diff bert-base-uncased distilbert-base-uncased --until 2% --require time:1.5x -o diff.html
     """
+    from bertprof import ci, limits
+
     outputs = options.checked(output)
     project = settings.gates()
     asked = session.Asked(

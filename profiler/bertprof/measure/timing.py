@@ -27,7 +27,6 @@ from torch import nn
 
 from bertprof import evidence, sampling
 from bertprof.attribution import Crossing, Owner, Region, boundaries, split_intervals
-from bertprof.comparison import COUNTS_FROM
 from bertprof.components import Component
 from bertprof.measure.clocks import Clock, EventClock, Tape
 from bertprof.measure.inputs import Inputs
@@ -303,7 +302,7 @@ def _are_known(series: Sequence[Series], until: float | None) -> bool:
     parts = [kept.by_component() for kept in series]
     for component in parts[0].keys() & parts[1].keys():
         own = [(parts[i][component], series[i].totals_ns) for i in range(2)]
-        if any(sum(part) >= COUNTS_FROM * sum(whole) for part, whole in own):
+        if any(sum(part) >= evidence.COUNTS_FROM * sum(whole) for part, whole in own):
             pairs.append((parts[0][component], parts[1][component]))
     for pair in pairs:
         found = evidence.of_rounds(*pair)
