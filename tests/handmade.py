@@ -97,7 +97,7 @@ def breakdowns(
         **({"end_to_end_ms": draw(samples(1e-3))} if timed else {}),
         label=draw(st.none() | TEXT),
         yardstick_ms=draw(st.none() | st.fixed_dictionaries({c: samples(0) for c in YARDSTICK})) if timed else None,
-        modules=draw(st.none() | st.just([_module(c) for c in costs])),
+        modules=draw(st.none() | st.just([module_of(c) for c in costs])),
         processes=processes,
         run=run,
         peak_memory_bytes=draw(st.none() | COUNTS) if timed else None,
@@ -125,7 +125,8 @@ def breakdowns(
     )
 
 
-def _module(own: Cost) -> Module:
+def module_of(own: Cost, time_ms: float | None = None) -> Module:
+    """One module that costs what a row costs."""
     return Module(
         path=f"{own.unit}.{own.component}",
         type="Linear",
@@ -135,6 +136,7 @@ def _module(own: Cost) -> Module:
         parameters=own.parameters,
         macs=own.macs,
         flops=own.flops,
+        time_ms=time_ms,
     )
 
 

@@ -15,34 +15,10 @@ from bertprof.components import Component
 from bertprof.difference import Gate
 from bertprof.errors import UsageError
 from bertprof.limits import KINDS
-from bertprof.record import Breakdown, Caveat, Cost, Host, Workload
+from bertprof.record import Breakdown, Caveat
+from handmade import cost, made
 
 REAL = Path(__file__).parent / "data" / "bert-base-uncased.json"
-
-
-def cost(
-    component: Component = Component.FFN, unit: int | None = None, time_ms: list[float] | None = None, **fields: Any
-) -> Cost:
-    counts = {"parameters": 0, "parameter_bytes": 0, "macs": 0, "flops": 0}
-    return Cost(unit=unit, component=component, time_ms=time_ms, **{**counts, **fields})
-
-
-def made(
-    *costs: Cost, workload: dict[str, Any] | None = None, host: dict[str, Any] | None = None, **fields: Any
-) -> Breakdown:
-    """A small record by hand; the forward takes what its rows take together."""
-    timed = [c.time_ms for c in costs if c.time_ms is not None]
-    whole = [sum(repeat) for repeat in zip(*timed, strict=True)] if timed else None
-    asked: dict[str, Any] = {"batch_size": 1, "sequence_length": 8, "device": "cpu", "threads": 1, **(workload or {})}
-    seen: dict[str, Any] = {"cpu": "c", "torch": "2", **(host or {})}
-    return Breakdown(
-        bertprof_version="0.1.0",
-        created="2026-11-22T00:00:00+00:00",
-        workload=Workload(model="m", config_sha256="0", dtype="float32", attention="sdpa", **asked),
-        host=Host(cores=1, os="o", python="3", transformers="5", fvcore="0", **seen),
-        costs=list(costs),
-        **{"instrumented_ms": whole, "end_to_end_ms": whole, **fields},
-    )
 
 
 def sized(**counts: int) -> Breakdown:

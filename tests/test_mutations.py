@@ -11,8 +11,8 @@ from bertprof import difference, record, schema
 from bertprof.comparison import Comparison
 from bertprof.components import Component
 from bertprof.errors import BertprofError, RecordError
-from bertprof.record import Breakdown, Caveat, Checkpoint, Module, Operator
-from handmade import cost, made
+from bertprof.record import Breakdown, Caveat, Checkpoint, Operator
+from handmade import cost, made, module_of
 
 
 def small() -> Breakdown:
@@ -42,20 +42,7 @@ def small() -> Breakdown:
         host={"gpu": "g", "gpu_memory_bytes": 9, "driver": "d", "clocks": {"sm": 1500}, "memory_bytes": 9},
         label="small",
         checkpoint=Checkpoint(format="safetensors", files=1, file_bytes=30, load_time_ms=12.5),
-        modules=[
-            Module(
-                path=f"{c.unit}.{c.component}",
-                type="Linear",
-                unit=c.unit,
-                component=c.component,
-                calls=1,
-                parameters=c.parameters,
-                macs=c.macs,
-                flops=c.flops,
-                time_ms=1.5,
-            )
-            for c in costs
-        ],
+        modules=[module_of(c, 1.5) for c in costs],
         yardstick_ms={Component.FFN: [0.5] * 8, Component.SOFTMAX_ATTENTION: [0.25] * 8},
         processes=2,
         run="r",

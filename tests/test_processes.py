@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 import bertprof
-from bertprof import measurement, processes, session
+from bertprof import processes, session
 from bertprof.errors import BertprofError, ConfigurationError, UsageError
+from bertprof.measurement import Plan, silent
+from bertprof.pairs import interleaved
 from bertprof.sides import DEFAULTS
 from conftest import TINY
 
@@ -40,12 +42,14 @@ def test_the_repeats_of_each_process_stand_one_after_another(model: str):
 @pytest.mark.slow
 def test_two_models_are_measured_together_in_each_process(model: str):
     told: list[str] = []
-    before, after = session.interleaved(
+    before, after = interleaved(
         model,
         model,
+        plan=Plan(min_time_s=0.0, threads=1),
         changes=((), ("set.intermediate_size=128",)),
         processes=3,
-        **QUICK,
+        device="cpu",
+        sequence_length=8,
         progress=lambda step, done: told.append(step),
     )
     assert len(told) == 3
@@ -91,20 +95,20 @@ def answering(monkeypatch: pytest.MonkeyPatch, returncode: int, stderr: str = ""
 def test_a_process_that_dies(returncode: int, stderr: str, message: str, monkeypatch: pytest.MonkeyPatch):
     answering(monkeypatch, returncode, stderr)
     with pytest.raises(BertprofError, match=message):
-        processes.measured([DEFAULTS], {}, 2, measurement.silent)
+        processes.measured([DEFAULTS], Plan(), 2, silent)
 
 
 @pytest.mark.parametrize("returncode", [-2, 130])
 def test_an_interrupt_is_one_here_as_well(returncode: int, monkeypatch: pytest.MonkeyPatch):
     answering(monkeypatch, returncode)
     with pytest.raises(KeyboardInterrupt):
-        processes.measured([DEFAULTS], {}, 2, measurement.silent)
+        processes.measured([DEFAULTS], Plan(), 2, silent)
 
 
 def test_the_child_answers_in_a_file(tmp_path: Path, model: str):
     request, answer = tmp_path / "asked", tmp_path / "answer"
     side = {**DEFAULTS, "model": model, "sequence_length": 8}
-    request.write_text(json.dumps({"sides": [side], "options": {"time": False}, "path": sys.path}))
+    request.write_text(json.dumps({"sides": [side], "plan": {"time": False}, "path": sys.path}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", list(sys.path))
         processes.main(str(request), str(answer), "-1")

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import bertprof
-from bertprof import session
 from bertprof.errors import DeviceError, UsageError
 from bertprof.measure import host, noise, profiler
+from bertprof.measurement import Plan
+from bertprof.pairs import interleaved
 from bertprof.record import Caveat
 from conftest import tiny
 
@@ -33,7 +34,7 @@ def test_live_models_are_compared_and_left_as_they_were(untouched: Any):
 
 def test_a_model_beside_itself(untouched: Any):
     model = untouched(tiny("bert"))
-    before, after = session.interleaved(model, model, IDS, **QUICK)
+    before, after = interleaved(model, model, IDS, plan=Plan(**QUICK))
     assert before.run == after.run is not None
     assert before.end_to_end_ms != after.end_to_end_ms
     counts = bertprof.diff(before, after).row("total").metrics
@@ -41,7 +42,7 @@ def test_a_model_beside_itself(untouched: Any):
 
 
 def test_the_yardstick_is_that_of_the_rounds_of_both():
-    before, after = session.interleaved(tiny("bert"), tiny("bert"), IDS, **QUICK)
+    before, after = interleaved(tiny("bert"), tiny("bert"), IDS, plan=Plan(**QUICK))
     assert before.yardstick_ms == after.yardstick_ms is not None
     assert before.peak_memory_bytes is None
 
@@ -50,7 +51,7 @@ def test_more_rounds_are_kept_of_a_comparison_than_of_a_record(monkeypatch: pyte
     from bertprof.measure import timing
 
     monkeypatch.setattr(timing, "FEWEST_ROUNDS", 130)
-    before, _ = session.interleaved(tiny("bert"), tiny("bert"), IDS, **QUICK)
+    before, _ = interleaved(tiny("bert"), tiny("bert"), IDS, plan=Plan(**QUICK))
     assert len(before.end_to_end_ms or []) == 130
     alone = bertprof.profile(tiny("bert"), IDS, **QUICK)
     assert len(alone.end_to_end_ms or []) == 100
@@ -152,7 +153,7 @@ def test_what_spoils_a_measurement_is_a_caveat_of_both_records(monkeypatch: pyte
         return [Caveat(code="other-load", text="planted", value=1.0)]
 
     monkeypatch.setattr(noise, "caveats", caveats)
-    for one in session.interleaved(tiny("bert"), tiny("bert"), IDS, **QUICK):
+    for one in interleaved(tiny("bert"), tiny("bert"), IDS, plan=Plan(**QUICK)):
         assert "other-load" in [caveat.code for caveat in one.caveats]
     assert seen == [10, 10]
 

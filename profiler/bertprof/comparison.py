@@ -150,14 +150,14 @@ class Comparison:
             return evidence.of_rounds(before, after) if len(before) == len(after) else None
         if self.times != "processes":
             return None
-        a, b = _by_process(before, self.before), _by_process(after, self.after)
+        processes = self.before.processes, self.after.processes
+        a, b = map(sampling.parts, (before, after), processes)
         if self._paired:
             return evidence.of_paired_processes(a, b) if len(before) == len(after) else None
         yardsticks = self._yardsticks(part.costs) if metric == "time" else None
         if yardsticks is None:
             return evidence.of_processes(*([sampling.median(one) for one in side] for side in (a, b)))
-        lengths = (_by_process(y, side) for y, side in zip(yardsticks, (self.before, self.after), strict=True))
-        return evidence.of_processes(*map(_divided, (a, b), lengths))
+        return evidence.of_processes(*map(_divided, (a, b), map(sampling.parts, yardsticks, processes)))
 
     def _too_short(self, part: Part, name: str) -> bool:
         times = (_summed(side, costs, name) for side, costs in self._sides(part))
@@ -177,7 +177,7 @@ class Comparison:
             return None
         wanted = {cost.component for cost in costs}
         chosen = sorted(wanted if wanted and wanted <= known else known)
-        first, second = ([fsum(samples) for samples in zip(*(y[c] for c in chosen), strict=True)] for y in (a, b))
+        first, second = (sampling.sums(y[c] for c in chosen) for y in (a, b))
         return first, second
 
     @cached_property
@@ -379,7 +379,7 @@ def _summed(side: Breakdown, costs: Sequence[Cost], name: str) -> list[float] | 
     rows = [getattr(cost, name) for cost in costs]
     if first is None or None in rows:
         return None
-    return [fsum(samples) for samples in zip([0.0] * len(first), *rows, strict=True)]
+    return sampling.sums([[0.0] * len(first), *rows])
 
 
 def _measured(side: Breakdown) -> object:
@@ -391,12 +391,6 @@ def _measured(side: Breakdown) -> object:
 def _layout(side: Breakdown) -> object:
     """Which rounds of which processes a record holds."""
     return side.run, side.processes, len(side.instrumented_ms or ())
-
-
-def _by_process(samples: Sequence[float], side: Breakdown) -> list[Sequence[float]]:
-    """The samples of each process: as many from each, one after another."""
-    each = len(samples) // side.processes
-    return [samples[i * each : (i + 1) * each] for i in range(side.processes)]
 
 
 def _divided(processes: Sequence[Sequence[float]], yardstick: Sequence[Sequence[float]]) -> list[float]:

@@ -25,7 +25,7 @@ from bertprof.sampling import Estimate
 FEWEST_SAMPLES = 10
 """Fewer repeats a side leave a time gate inconclusive, unless the user says otherwise."""
 
-LEVEL = 0.025
+LEVEL = sampling.BEYOND
 """The probability with which a time that is at its limit may fail: that beyond one end of a 95 % interval."""
 
 
@@ -323,8 +323,8 @@ def _own(side: Breakdown, part: Part, metric: str) -> Estimate:
     elif metric == "time":
         found = side.end_to_end_time_ms if part.level == "total" else side.time_of(part.after)
     else:
-        rows = [samples for cost in part.after if (samples := getattr(cost, SAMPLED[metric])) is not None]
-        found = sampling.median_estimate([sum(samples) for samples in zip(*rows, strict=True)])
+        rows = (samples for cost in part.after if (samples := getattr(cost, SAMPLED[metric])) is not None)
+        found = sampling.median_estimate(sampling.sums(rows))
     assert found is not None
     return found
 

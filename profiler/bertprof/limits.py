@@ -116,6 +116,19 @@ def parse(kind: Kind, text: str, origin: str = COMMAND_LINE) -> Spec:
     return Spec(kind, text, origin, scope, metric, _limit(kind, metric, wanted, where))
 
 
+def parse_all(gates: Mapping[Kind, str | Iterable[str] | None], origin: str = COMMAND_LINE) -> list[Spec]:
+    """Reads the gates of each kind: several, one, or none.
+
+    Raises:
+        UsageError: as `parse`.
+    """
+    return [
+        parse(kind, text, origin)
+        for kind, texts in gates.items()
+        for text in ([texts] if isinstance(texts, str) else texts or ())
+    ]
+
+
 def _limit(kind: Kind, metric: str, wanted: str, where: str) -> Limit:
     """Reads a limit of a kind of gate."""
     found = _LIMIT.fullmatch(wanted)

@@ -1,7 +1,7 @@
 """From what is asked of models to their records: in this process, or in several fresh ones."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bertprof import sampling, sides
 from bertprof.configuration import Configuration
@@ -10,7 +10,7 @@ from bertprof.record import Breakdown
 from bertprof.sides import Side
 
 if TYPE_CHECKING:
-    from bertprof.measure import profiler, subject
+    from bertprof.measure import subject
 
 MOST_COMPARED = 1000
 """Rounds kept of models that are measured together: the precision that `until` asks for is that of all rounds."""
@@ -23,71 +23,67 @@ def silent(step: str, fraction: float) -> None:
     """No progress."""
 
 
-def run(asked: Sequence[Side], options: Mapping[str, Any], processes: int, progress: Progress) -> list[Breakdown]:
-    """Measures sides together, in this process or, where there are to be several, in fresh ones.
+class Plan(NamedTuple):
+    """How to measure; plain data, which another process can read.
 
-    Args:
-        asked: the sides.
-        options: of `measured`, without progress.
-        processes: how many.
-        progress: see `measured`.
+    Attributes:
+        threads: torch's threads within operators on the CPU; None: as they are.
+        time: measure time; otherwise only count.
+        min_time_s: seconds of sampling at least.
+        max_time_s: seconds at most; None: some times the least.
+        until: of two models, the precision of their change to sample for, as a share.
+        label: what to call the result.
+        most_samples: the rounds that a record keeps; None: MOST_COMPARED of several models, else the usual.
     """
-    if processes == 1:
-        return measured(asked, **options, progress=progress)
-    for side in asked:
-        sides.checked(side, options["threads"], options["min_time_s"], options["time"])
-    from bertprof import processes as fresh
 
-    return fresh.measured(asked, options, processes, progress)
+    threads: int | None = None
+    time: bool = True
+    min_time_s: float = 2.0
+    max_time_s: float | None = None
+    until: float | None = None
+    label: str | None = None
+    most_samples: int | None = None
 
 
-def measured(
-    asked: Sequence[Side],
-    *,
-    threads: int | None = None,
-    time: bool = True,
-    min_time_s: float = 2.0,
-    max_time_s: float | None = None,
-    until: float | None = None,
-    label: str | None = None,
-    most_samples: int | None = None,
-    progress: Progress = silent,
-) -> list[Breakdown]:
-    """Measures models in this process, several of them interleaved; `breakdown` and `compare` explain the options.
+def run(asked: Sequence[Side], plan: Plan, processes: int = 1, progress: Progress = silent) -> list[Breakdown]:
+    """Measures sides together, in this process or, where there are to be several, in fresh ones.
 
     Raises:
         BertprofError: one of its kinds, with one line that says what is wrong and what to do.
     """
-    found = [sides.checked(side, threads, min_time_s, time) for side in asked]
-    from bertprof.measure import profiler
+    if processes == 1:
+        return measured(asked, plan, progress)
+    for side in asked:
+        sides.checked(side, plan.threads, plan.min_time_s, plan.time)
+    from bertprof import processes as fresh
 
-    subjects = [_subject(side, known, time) for side, known in zip(asked, found, strict=True)]
-    most = most_samples or (MOST_COMPARED if len(asked) > 1 else sampling.MOST_SAMPLES)
-    options = options_of(threads, time, min_time_s, label, progress, max_time_s, until, most)
-    return profiler.measure(subjects, options)
+    return fresh.measured(asked, plan, processes, progress)
 
 
-def options_of(
-    threads: int | None,
-    time: bool,
-    min_time_s: float,
-    label: str | None,
-    progress: Progress,
-    max_time_s: float | None = None,
-    until: float | None = None,
-    most_samples: int = sampling.MOST_SAMPLES,
-) -> "profiler.Options":
-    """The profiler's options; see `measured`."""
+def measured(asked: Sequence[Side], plan: Plan, progress: Progress = silent) -> list[Breakdown]:
+    """Measures models in this process, several of them interleaved.
+
+    Raises:
+        BertprofError: one of its kinds, with one line that says what is wrong and what to do.
+    """
+    found = [sides.checked(side, plan.threads, plan.min_time_s, plan.time) for side in asked]
+    subjects = [_subject(side, known, plan.time) for side, known in zip(asked, found, strict=True)]
+    return of_subjects(subjects, plan, progress)
+
+
+def of_subjects(subjects: "Sequence[subject.Subject]", plan: Plan, progress: Progress) -> list[Breakdown]:
+    """The same of models that stand ready to be measured."""
     from bertprof.measure import profiler, timing
 
-    return profiler.Options(
-        time=time,
-        goal=timing.Goal(min_time_s, max_time_s, until),
-        most_samples=most_samples,
-        threads=threads,
-        label=label,
+    options = profiler.Options(
+        time=plan.time,
+        goal=timing.Goal(plan.min_time_s, plan.max_time_s, plan.until),
+        most_samples=plan.most_samples or (MOST_COMPARED if len(subjects) > 1 else sampling.MOST_SAMPLES),
+        threads=plan.threads,
+        label=plan.label,
         progress=progress,
     )
+    return profiler.measure(subjects, options)
 
 
 def _subject(side: Side, found: Configuration | None, time: bool) -> "subject.Subject":

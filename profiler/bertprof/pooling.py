@@ -125,9 +125,8 @@ def _joined(records: Sequence[Breakdown], series: Sequence[Samples | None]) -> S
     each = min(fewest, repeats_of_each(sum(one.processes for one in records)))
     kept: Samples = []
     for one, samples in zip(records, known, strict=True):
-        length = len(samples) // one.processes
-        for start in range(0, len(samples), length):
-            kept += [samples[start + block[len(block) // 2]] for block in sampling.blocks(length, each)]
+        for process in sampling.parts(samples, one.processes):
+            kept += [process[block[len(block) // 2]] for block in sampling.blocks(len(process), each)]
     return kept
 
 

@@ -10,27 +10,25 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from bertprof import errors, pooling, record
+from bertprof import errors, measurement, pooling, record
 from bertprof.errors import BertprofError, UsageError
+from bertprof.measurement import Plan, Progress
 from bertprof.record import Breakdown
+from bertprof.sides import Side
 
-Sides = Sequence[Mapping[str, Any]]
 
-
-def measured(
-    sides: Sides, options: Mapping[str, Any], processes: int, progress: Callable[[str, float], None]
-) -> list[Breakdown]:
+def measured(asked: Sequence[Side], plan: Plan, processes: int, progress: Progress) -> list[Breakdown]:
     """The sides measured together in each of several processes; for each side the pooled record.
 
     Args:
-        sides: what `bertprof.measurement.measured` takes, as JSON bears it.
-        options: the same, without progress.
+        asked: the sides.
+        plan: how to measure them in each process.
         processes: how many, at least 2.
         progress: is told how many are done, as a share.
 
@@ -40,15 +38,12 @@ def measured(
     """
     if not 2 <= processes <= pooling.MOST_PROCESSES:
         raise UsageError(f"processes is {processes}; it must be from 1 to {pooling.MOST_PROCESSES}")
-    asked = {
-        "sides": list(sides),
-        "options": {**options, "most_samples": pooling.repeats_of_each(processes)},
-        "path": sys.path,
-    }
+    each = plan._replace(most_samples=pooling.repeats_of_each(processes))
+    request = {"sides": list(asked), "plan": each._asdict(), "path": sys.path}
     found: list[list[Breakdown]] = []
     for number in range(processes):
         progress(f"process {number + 1} of {processes}", number / processes)
-        found.append(_in_a_process(asked, f"process {number + 1} of {processes}"))
+        found.append(_in_a_process(request, f"process {number + 1} of {processes}"))
     names = [f"process {number + 1}" for number in range(processes)]
     return [pooling.pooled(records, names) for records in zip(*found, strict=True)]
 
@@ -111,10 +106,8 @@ def main(request: str, answer: str, alive: str) -> None:
     if int(alive) >= 0:
         threading.Thread(target=_end_with, args=(int(alive),), daemon=True).start()
     asked = json.loads(Path(request).read_bytes())
-    from bertprof import measurement
-
     try:
-        found = measurement.measured(asked["sides"], **asked["options"])
+        found = measurement.measured(asked["sides"], Plan(**asked["plan"]))
         content: dict[str, Any] = {"records": [msgspec.to_builtins(one) for one in found]}
     except BertprofError as error:
         content = {"error": {"kind": type(error).__name__, "text": str(error)}}

@@ -68,8 +68,7 @@ def within(one: Breakdown, other: Breakdown) -> Check:
 
 
 def _ffn(one: Breakdown) -> list[float]:
-    rows = [cost.time_ms for cost in one.of(Component.FFN) if cost.time_ms is not None]
-    return [math.fsum(samples) for samples in zip(*rows, strict=True)]
+    return sampling.sums(cost.time_ms for cost in one.of(Component.FFN) if cost.time_ms is not None)
 
 
 def between(pooled: Breakdown) -> Check:
@@ -86,7 +85,7 @@ def between(pooled: Breakdown) -> Check:
     value = f"medians of {number} processes differ by {100 * spread:.1f} % (standard deviation)"
     figures = {"processes": float(number), "spread": spread}
     if pooled.yardstick_ms:
-        yardstick = [math.fsum(samples) for samples in zip(*pooled.yardstick_ms.values(), strict=True)]
+        yardstick = sampling.sums(pooled.yardstick_ms.values())
         spread = _spread([a / b for a, b in zip(times, yardstick, strict=True)], number)
         value += f", by {100 * spread:.1f} % against the yardstick"
         figures["yardstick_spread"] = spread
@@ -110,8 +109,7 @@ def between(pooled: Breakdown) -> Check:
 
 def _spread(times: Sequence[float], number: int) -> float:
     """The standard deviation of the logarithm of the processes' medians."""
-    each = len(times) // number
-    return stdev(math.log(sampling.median(times[i * each : (i + 1) * each])) for i in range(number))
+    return stdev(math.log(sampling.median(process)) for process in sampling.parts(times, number))
 
 
 def largest_spread(spread: float, number: int) -> float:

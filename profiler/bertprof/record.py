@@ -237,6 +237,14 @@ class Breakdown(msgspec.Struct, kw_only=True):
         return sampling.quantile(samples, 0.95)
 
     @property
+    def tokens_per_second(self) -> float | None:
+        """Throughput by the median bare forward, padding included; None without times or a sequence length."""
+        latency, w = self.end_to_end_time_ms, self.workload
+        if latency is None or w.sequence_length is None:
+            return None
+        return 1000 * w.batch_size * w.sequence_length / latency.value
+
+    @property
     def overhead(self) -> Estimate | None:
         """Median of instrumented / bare, paired by repeat; 1.0 is none."""
         if self.instrumented_ms is None or self.end_to_end_ms is None:

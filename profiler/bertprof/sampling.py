@@ -5,7 +5,7 @@ Pure Python, since reading a record must not wait for numpy. All intervals are t
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from statistics import NormalDist
 from typing import NamedTuple
@@ -162,6 +162,17 @@ def product_estimate(share: Estimate, whole: Estimate) -> Estimate:
         return Estimate(value, value, share.high * whole.high)
     relative = math.hypot(share.half_width / share.value, whole.half_width / whole.value)
     return Estimate(value, max(0.0, value * (1 - relative)), value * (1 + relative))
+
+
+def sums(series: Iterable[Sequence[float]]) -> list[float]:
+    """Several series of the same repeats together: the sum of each repeat."""
+    return [math.fsum(samples) for samples in zip(*series, strict=True)]
+
+
+def parts(samples: Sequence[float], number: int) -> list[Sequence[float]]:
+    """A series as so many equal parts, one after another, as the processes of a record stand."""
+    each = len(samples) // number
+    return [samples[i * each : (i + 1) * each] for i in range(number)]
 
 
 def blocks(count: int, most: int = MOST_SAMPLES) -> list[range]:

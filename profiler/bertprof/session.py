@@ -3,27 +3,22 @@
 Everything heavy is imported inside the functions, after what was asked has been checked as far as it can be without.
 """
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from bertprof import record, sides
 from bertprof.difference import Diff
-from bertprof.errors import UsageError
-from bertprof.measurement import MOST_COMPARED, Progress, options_of, run, silent
+from bertprof.measurement import Plan, Progress, of_subjects, run, silent
+from bertprof.pairs import expect_known, interleaved
 from bertprof.record import Breakdown
-from bertprof.sides import Side
+from bertprof.sides import Asked, Side
 from bertprof.survey import claims
 
 if TYPE_CHECKING:
     from torch import nn
 
     from bertprof import limits, readiness
-
-UNTIL_AT_MOST_S = 60.0
-"""Seconds after which sampling until a precision is given up."""
 
 
 def breakdown(
@@ -88,27 +83,12 @@ def breakdown(
         dtype=dtype,
         attention=attention,
         task=task,
-        overrides=_texts(overrides),
+        overrides=sides.texts(overrides),
         weights=weights,
         anatomy=dict(anatomy or {}),
     )
-    options = {"threads": threads, "time": time, "min_time_s": min_time_s, "label": label}
-    return run([side], options, processes, progress)[0]
-
-
-class Asked(TypedDict, total=False):
-    """What is asked of models by name in a comparison; as in `breakdown`."""
-
-    device: str
-    batch_size: int
-    sequence_length: int
-    padding: float
-    dtype: str
-    attention: str
-    task: str | None
-    overrides: Mapping[str, Any]
-    weights: bool | None
-    anatomy: Mapping[str, str]
+    plan = Plan(threads=threads, time=time, min_time_s=min_time_s, label=label)
+    return run([side], plan, processes, progress)[0]
 
 
 class Gates(TypedDict, total=False):
@@ -175,177 +155,9 @@ def compare(
     gates: Gates = {key: value for key, value in asked.items() if key in Gates.__annotations__}  # type: ignore[assignment]
     workload: Asked = {key: value for key, value in asked.items() if key not in gates}  # type: ignore[assignment]
     specs = _specs(gates)
-    pair = interleaved(
-        before,
-        after,
-        inputs,
-        threads=threads,
-        time=time,
-        min_time_s=min_time_s,
-        max_time_s=max_time_s,
-        until=until,
-        processes=processes,
-        progress=progress,
-        **workload,
-    )
+    plan = Plan(threads, time, min_time_s, max_time_s, until)
+    pair = interleaved(before, after, inputs, plan=plan, processes=processes, progress=progress, **workload)
     return _diff(*pair, specs, gates, until)
-
-
-def interleaved(
-    before: "nn.Module | str | Path",
-    after: "nn.Module | str | Path",
-    inputs: Any = None,
-    *,
-    changes: tuple[Sequence[str], Sequence[str]] = ((), ()),
-    threads: int | None = None,
-    time: bool = True,
-    min_time_s: float = 2.0,
-    max_time_s: float | None = None,
-    until: float | None = None,
-    processes: int = 1,
-    progress: Progress = silent,
-    **asked: Unpack[Asked],
-) -> tuple[Breakdown, Breakdown]:
-    """The two Breakdowns that `compare` compares, whose repeats are paired; arguments as there.
-
-    Args:
-        changes: for each side, what is asked of it otherwise, as KEY=VALUE.
-    """
-    _only(asked, Asked, "compare")
-    if until is not None and not 0 < until < 1:
-        raise UsageError(f"until is {until}; it is a share above 0 and below 1: 0.02 for ± 2 %")
-    limit = max_time_s
-    if limit is None and until is not None:
-        limit = max(UNTIL_AT_MOST_S, min_time_s)
-    names: list[Side] = []
-    any_own = any(isinstance(model, str) and sides.is_reference(model) for model in (before, after))
-    for model, pairs, option in ((before, changes[0], "--before"), (after, changes[1], "--after")):
-        if isinstance(model, str | Path):
-            # A teacher by name makes its own inputs, beside a student of one's own.
-            own = inputs if sides.is_reference(str(model)) or not any_own else None
-            side: Side = {**_side(asked), "model": str(model), "inputs": own}
-            names.append(sides.changed(side, pairs, option))
-    options = {
-        "threads": threads,
-        "time": time,
-        "min_time_s": min_time_s,
-        "max_time_s": limit,
-        "until": until,
-    }
-    if len(names) == 2:
-        first, second = run(names, options, processes, progress)
-        return first, second
-    if names or processes != 1:
-        raise UsageError("both sides must be live modules, or both names; only names can be measured in processes")
-    unused = set(asked) - {"anatomy"}
-    if unused:
-        named = ", ".join(sorted(unused))
-        raise UsageError(f"{named}: a live module is measured as it is, on the inputs that you give")
-    sides.check(threads, min_time_s)
-    from bertprof.measure import live, profiler
-
-    anatomy = asked.get("anatomy")
-    subjects = [live.from_module(model, inputs, None, anatomy) for model in (before, after)]  # type: ignore[arg-type]
-    first, second = profiler.measure(
-        subjects, options_of(threads, time, min_time_s, None, progress, limit, until, MOST_COMPARED)
-    )
-    return first, second
-
-
-def _side(asked: Asked) -> Side:
-    """What is asked of a model, and the defaults of what is not."""
-    found: dict[str, Any] = {**sides.DEFAULTS, **asked}
-    found |= {"overrides": _texts(found["overrides"]), "anatomy": dict(found["anatomy"])}
-    return cast(Side, found)
-
-
-def _texts(overrides: Mapping[str, Any] | None) -> dict[str, str]:
-    """New values of configuration fields as text, as the command line has them."""
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in (overrides or {}).items()}
-
-
-def sides_of(
-    before: str,
-    after: str,
-    inputs: str | None = None,
-    *,
-    changes: tuple[Sequence[str], Sequence[str]] = ((), ()),
-    threads: int | None = None,
-    time: bool = True,
-    min_time_s: float = 2.0,
-    max_time_s: float | None = None,
-    until: float | None = None,
-    processes: int | None = None,
-    progress: Progress = silent,
-    **asked: Unpack[Asked],
-) -> tuple[Breakdown, Breakdown]:
-    """The two breakdowns that a command line names: records are read, models measured; arguments as in `interleaved`.
-
-    Two models are measured together. A model beside a record is measured under the record's workload, in as many
-    processes as the record was.
-
-    Raises:
-        UsageError: options that have nothing to apply to.
-        BertprofError: a side can be neither read nor measured.
-    """
-    found = (sides.find(before), sides.find(after))
-    names = [side for side in found if isinstance(side, str)]
-    if len(names) == 2:
-        return interleaved(
-            names[0],
-            names[1],
-            inputs,
-            changes=changes,
-            threads=threads,
-            time=time,
-            min_time_s=min_time_s,
-            max_time_s=max_time_s,
-            until=until,
-            processes=processes or 1,
-            progress=progress,
-            **asked,
-        )
-    # What a record fixes already: everything but how long to measure.
-    given = [key for key in asked if key not in ("overrides", "weights", "anatomy")]
-    given += [name for name, value in (("threads", threads), ("until", until)) if value is not None]
-    if not names:
-        applied: dict[str, object] = {
-            "overrides": asked.get("overrides") or None,
-            "weights": asked.get("weights"),
-            "inputs": inputs,
-        }
-        applied |= {"processes": processes, "max_time": max_time_s, "no_time": None if time else True}
-        given += [name for name, value in applied.items() if value is not None]
-    if given:
-        what = "a MODEL beside a record takes the record's workload" if names else "both sides are records"
-        raise UsageError(
-            f"{', '.join(_option(key) for key in given)}: {what}; measure it otherwise with `breakdown -o`"
-        )
-    for side, pairs, option in zip(found, changes, ("--before", "--after"), strict=True):
-        if pairs and not isinstance(side, str):
-            raise UsageError(f"{option} {pairs[0]}: that side is a record, which is as it was measured")
-    pair: list[Breakdown] = []
-    for i, (side, option) in enumerate(zip(found, ("--before", "--after"), strict=True)):
-        if isinstance(side, str):
-            other = found[1 - i]
-            assert isinstance(other, Breakdown)
-            like = sides.like(other, side)
-            like["overrides"], like["anatomy"] = _texts(asked.get("overrides")), dict(asked.get("anatomy", {}))
-            like["weights"], like["inputs"] = asked.get("weights"), inputs
-            options: dict[str, Any] = {"threads": None, "time": False, "min_time_s": min_time_s}
-            if time and other.timed:
-                # Where the record's machine had more, the mismatch of threads says so.
-                most = min(other.workload.threads or 1, os.cpu_count() or 1)
-                options |= {"threads": most, "time": True, "max_time_s": max_time_s}
-            else:
-                like["device"] = "cpu"
-            side = run([sides.changed(like, changes[i], option)], options, processes or other.processes, progress)[0]
-        pair.append(side)
-    return pair[0], pair[1]
-
-
-def _option(key: str) -> str:
-    return {"sequence_length": "--seq-length", "overrides": "--set"}.get(key, f"--{key.replace('_', '-')}")
 
 
 def diff(before: Breakdown | str | Path, after: Breakdown | str | Path, **gates: Unpack[Gates]) -> Diff:
@@ -375,24 +187,14 @@ def _specs(gates: Gates) -> "list[limits.Spec]":
     """
     from bertprof import limits
 
-    _only(gates, Gates, "diff")
-    kinds: Mapping[limits.Kind, str | Sequence[str]] = {
-        "fail-on": gates.get("fail_on", ()),
-        "warn-on": gates.get("warn_on", ()),
-        "require": gates.get("require", ()),
-        "budget": gates.get("budget", ()),
+    expect_known(gates, Gates, "diff")
+    kinds: Mapping[limits.Kind, str | Sequence[str] | None] = {
+        "fail-on": gates.get("fail_on"),
+        "warn-on": gates.get("warn_on"),
+        "require": gates.get("require"),
+        "budget": gates.get("budget"),
     }
-    return [
-        limits.parse(kind, text, limits.PYTHON)
-        for kind, texts in kinds.items()
-        for text in ([texts] if isinstance(texts, str) else texts)
-    ]
-
-
-def _only(given: Mapping[str, object], known: type, function: str) -> None:
-    for key in given:
-        if key not in known.__annotations__:
-            raise TypeError(f"{function}() got an unexpected keyword argument {key!r}")
+    return limits.parse_all(kinds, limits.PYTHON)
 
 
 def _diff(
@@ -427,12 +229,7 @@ def checked_diff(
     """The same with gates that were read already; `until` was asked for, `command` makes the diff again."""
     from bertprof import comparison, gate
 
-    allowed = [sides.plain(key) for key in allowed]
-    unknown = set(allowed) - set(comparison.MISMATCHES)
-    if unknown:
-        known = ", ".join(comparison.MISMATCHES)
-        raise UsageError(f"--allow-mismatch {', '.join(sorted(unknown))}: unknown; use one of {known}")
-    compared = comparison.Comparison(before, after, allowed)
+    compared = comparison.Comparison(before, after, [sides.plain(key) for key in allowed])
     result = compared.diff(None if accuracy is None else comparison.accuracy(before, after, accuracy, accuracy_metric))
     result.gates = gate.check(specs, compared, min_samples=min_samples)
     result.caveats.extend(comparison.caveats_of_precision(result, until))
@@ -471,10 +268,10 @@ def profile(
     """
     sides.check(threads, min_time_s)
 
-    from bertprof.measure import live, profiler
+    from bertprof.measure import live
 
-    options = options_of(threads, time, min_time_s, label, progress)
-    return profiler.measure([live.from_module(model, inputs, name, anatomy)], options)[0]
+    plan = Plan(threads=threads, time=time, min_time_s=min_time_s, label=label)
+    return of_subjects([live.from_module(model, inputs, name, anatomy)], plan, progress)[0]
 
 
 def survey_figure2(

@@ -45,9 +45,7 @@ def gates(start: Path | None = None) -> GateSettings:
     from bertprof.conditions import MISMATCHES
 
     path, table = _table(start or Path.cwd())
-    specs = [
-        limits.parse(kind, text, str(path)) for kind in limits.KINDS for text in _texts(table.get(kind, []), path, kind)
-    ]
+    specs = limits.parse_all({kind: _texts(table.get(kind, []), path, kind) for kind in limits.KINDS}, str(path))
     strict = table.get("strict", False)
     if not isinstance(strict, bool):
         raise UsageError(f"{path}: [tool.bertprof] strict is {strict!r}; write true or false")

@@ -3,6 +3,7 @@
 Light: everything here is said before torch is loaded.
 """
 
+import json
 import math
 import os
 import re
@@ -56,6 +57,33 @@ DEFAULTS = Side(
     anatomy={},
 )
 """What is asked of a model of which nothing else is said."""
+
+
+class Asked(TypedDict, total=False):
+    """What may be asked of models by name in a comparison; as in `bertprof.breakdown`."""
+
+    device: str
+    batch_size: int
+    sequence_length: int
+    padding: float
+    dtype: str
+    attention: str
+    task: str | None
+    overrides: Mapping[str, Any]
+    weights: bool | None
+    anatomy: Mapping[str, str]
+
+
+def asked_of(model: str, inputs: str | None, asked: Asked) -> Side:
+    """What is asked of a model, and the defaults of what is not."""
+    found: dict[str, Any] = {**DEFAULTS, **asked, "model": model, "inputs": inputs}
+    found |= {"overrides": texts(found["overrides"]), "anatomy": dict(found["anatomy"])}
+    return cast(Side, found)
+
+
+def texts(overrides: Mapping[str, Any] | None) -> dict[str, str]:
+    """New values of configuration fields as text, as the command line has them."""
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in (overrides or {}).items()}
 
 
 def checked(side: Side, threads: int | None, min_time_s: float, time: bool) -> Configuration | None:

@@ -26,17 +26,15 @@ def side_of(breakdown: Breakdown) -> Side:
 
 
 def _latency(breakdown: Breakdown) -> Latency | None:
-    estimate, samples = breakdown.end_to_end_time_ms, breakdown.end_to_end_ms
-    if estimate is None or samples is None:
+    estimate = breakdown.end_to_end_time_ms
+    if estimate is None:
         return None
-    w = breakdown.workload
-    tokens = None if w.sequence_length is None else w.batch_size * w.sequence_length
     return Latency(
         median_ms=estimate.value,
         low_ms=estimate.low,
         high_ms=estimate.high,
         p95_ms=breakdown.p95_ms,
-        tokens_per_second=None if tokens is None else 1000 * tokens / estimate.value,
+        tokens_per_second=breakdown.tokens_per_second,
     )
 
 

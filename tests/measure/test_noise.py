@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertprof import steadiness
 from bertprof.measure import host, noise
 from bertprof.record import Caveat
 
@@ -406,7 +407,7 @@ def test_few_rounds_tell_nothing(n: int):
 
 def test_kendalls_count():
     # 1 … 10 and back to front: all 45 pairs agree; z = 44 / √(10 · 9 · 25 / 18) = 3.94, p = 8.3e-5.
-    rising = noise.trend([float(i) for i in range(1, 11)])
+    rising = steadiness.trend([float(i) for i in range(1, 11)])
     assert rising.p == pytest.approx(2 * (1 - 0.5 * (1 + math.erf(44 / math.sqrt(125) / math.sqrt(2)))), rel=0.01)
     assert rising.change == pytest.approx(9 / 2 - 1)  # medians of 1, 2, 3 and of 8, 9, 10
 

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import get_args
 
@@ -16,6 +15,7 @@ import pytest
 from compared import HOSTILE, distilled, gate, hostile, largest, real, slower, untimed
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pages import parsed
 
 from bertprof import difference
 from bertprof.comparison import Comparison
@@ -248,42 +248,6 @@ def test_what_means_harm_is_inert_in_markdown():
 
 
 # HTML -----------------------------------------------------------------------------------------------------------------
-
-
-class Page(HTMLParser):
-    """The rows of a page's tables, its tags, and what it would fetch or run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self.tags: list[str] = []
-        self.fetched: list[str] = []
-        self._cell = False
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.fetched += [value or "" for name, value in attrs if name in ("src", "href") and tag != "use"]
-        self.fetched += [name for name, _ in attrs if name.startswith("on")]
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self._cell = True
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th"):
-            self._cell = False
-
-    def handle_data(self, data: str) -> None:
-        if self._cell:
-            self.rows[-1][-1] = " ".join(f"{self.rows[-1][-1]} {data}".split())
-
-
-def parsed(content: str) -> Page:
-    found = Page()
-    found.feed(content)
-    found.close()
-    return found
 
 
 def test_page_carries_the_numbers_and_needs_nothing():

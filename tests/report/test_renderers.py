@@ -5,11 +5,11 @@ import io
 import json
 import re
 import xml.etree.ElementTree as ElementTree
-from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib.image
 import pytest
+from pages import parsed
 
 import bertprof
 from bertprof import record
@@ -308,41 +308,6 @@ def test_the_checkpoint_is_shown_everywhere_timed_or_not(real: Breakdown, untime
         breakdown.checkpoint = Checkpoint(format="safetensors", files=2, file_bytes=10, load_time_ms=None)
         for content in (terminal.render, markdown.render, page.render, page.fragment):
             assert "checkpoint: safetensors, 2 files, 10 B on disk" in content(breakdown)
-
-
-class Page(HTMLParser):
-    """The rows of a page's tables, its tags and what it would fetch or run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self.tags: list[str] = []
-        self.fetched: list[str] = []
-        self._cell = False
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.fetched += [value or "" for name, value in attrs if name in ("src", "href") and tag != "use"]
-        self.fetched += [name for name, _ in attrs if name.startswith("on")]
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self._cell = True
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th"):
-            self._cell = False
-
-    def handle_data(self, data: str) -> None:
-        if self._cell:
-            self.rows[-1][-1] = " ".join(f"{self.rows[-1][-1]} {data}".split())
-
-
-def parsed(html: str) -> Page:
-    found = Page()
-    found.feed(html)
-    return found
 
 
 def test_page_carries_the_numbers_and_needs_nothing(real: Breakdown):

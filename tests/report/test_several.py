@@ -10,7 +10,7 @@ import pytest
 from compared import HOSTILE, distilled, real, slower, untimed
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_renderers import parsed
+from pages import parsed
 
 from bertprof import report
 from bertprof.components import Component

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from bertprof import report, schema, session, settings
+from bertprof import pairs, report, schema, session, settings, sides
 from bertprof.cli import console, options
 from bertprof.cli.options import (
     Attention,
@@ -26,6 +26,8 @@ from bertprof.cli.options import (
     Wide,
 )
 from bertprof.errors import UsageError
+from bertprof.measurement import Plan
+from bertprof.sides import Asked
 
 _GATE = "[SCOPE.]METRIC:LIMIT"
 _SIDE = "A record, a folder of records (one a process), or a MODEL as in `breakdown`."
@@ -115,7 +117,7 @@ def diff(
 
     outputs = options.checked(output)
     project = settings.gates()
-    asked = session.Asked(
+    asked = Asked(
         device=device,
         batch_size=options.positive("--batch-size", batch_size),
         sequence_length=options.positive("--seq-length", seq_length),
@@ -125,34 +127,32 @@ def diff(
         task=task,
     )
     # A record beside a model fixes these: it must be told which of them were asked for.
-    names = {"seq_length": "sequence_length"}
-    given = {names.get(name, name) for name in context.params if _is_given(context, name)}
+    given = {sides.plain(name) for name in context.params if _is_given(context, name)}
     for name in set(asked) - given:
         asked.pop(name)  # type: ignore[misc]
     asked |= {"overrides": options.overrides(set_ or []), "weights": weights, "anatomy": settings.anatomy()}
     specs = [
         *project.specs,
-        *(limits.parse("fail-on", text) for text in fail_on or []),
-        *(limits.parse("warn-on", text) for text in warn_on or []),
-        *(limits.parse("require", text) for text in require or []),
-        *(limits.parse("budget", text) for text in budget or []),
+        *limits.parse_all({"fail-on": fail_on, "warn-on": warn_on, "require": require, "budget": budget}),
     ]
     if until is not None and no_time:
         raise UsageError("--until samples times until they are known: --no-time excludes it")
     if metric is not None and accuracy is None:
         raise UsageError(f"--metric {metric}: it names what --accuracy BEFORE AFTER is of")
-    precision = None if until is None else options.share(until, "--until")
+    plan = Plan(
+        threads=threads,
+        time=not no_time,
+        min_time_s=options.duration(min_time),
+        max_time_s=None if max_time is None else options.duration(max_time, "--max-time"),
+        until=None if until is None else options.share(until, "--until"),
+    )
     with console.progress_bar() as progress:
-        pair = session.sides_of(
+        pair = pairs.found(
             before,
             after,
             inputs,
+            plan=plan,
             changes=(of_before or [], of_after or []),
-            threads=threads,
-            time=not no_time,
-            min_time_s=options.duration(min_time),
-            max_time_s=None if max_time is None else options.duration(max_time, "--max-time"),
-            until=precision,
             processes=None if processes is None else options.positive("--processes", processes),
             progress=progress,
             **asked,
@@ -164,7 +164,7 @@ def diff(
         min_samples=project.min_samples if min_samples is None else options.positive("--min-samples", min_samples),
         accuracy=accuracy,
         accuracy_metric=metric,
-        until=precision,
+        until=plan.until,
         command=shlex.join(["bertprof", *sys.argv[1:]]),
     )
     options.write([(path, report.render(result, path, by, wide=wide)) for path in outputs])
@@ -173,7 +173,7 @@ def diff(
     if json:
         console.show(schema.encode(result).decode())
     else:
-        console.show_document(result, by, wide)
+        console.show_documents([result], by, wide)
     code = 0 if exit_zero else result.exit_code(strict=is_strict)
     if code:
         raise typer.Exit(code)

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import typer
 from typer.core import TyperGroup
 
+from bertprof import report
 from bertprof.difference import Diff
 from bertprof.errors import BertprofError, OutputError
 from bertprof.record import Breakdown
@@ -87,14 +88,9 @@ def show(text: str) -> None:
         raise OutputError(f"cannot write to standard output: {error.strerror}") from None
 
 
-def show_document(document: Breakdown | Diff, by: str, wide: bool = False) -> None:
-    """Prints the table of a record or of a diff, as wide and as colourful as the terminal."""
-    from bertprof.report import terminal
-
-    if isinstance(document, Diff):
-        show(terminal.render_diff(document, by=by, width=width(), color=color(), wide=wide))
-    else:
-        show(terminal.render(document, by=by, width=width(), color=color(), wide=wide))
+def show_documents(documents: Sequence[Breakdown | Diff], by: str, wide: bool = False) -> None:
+    """Prints the table of a record or a diff, or of several records, as wide and as colourful as the terminal."""
+    show(report.text_of_all(documents, by, width(), wide, color()))
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

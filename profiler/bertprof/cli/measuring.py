@@ -98,7 +98,7 @@ def breakdown(
     if json:
         console.show(record.encode(result).decode())
     else:
-        console.show_document(result, by, wide)
+        console.show_documents([result], by, wide)
 
 
 def figure2(
@@ -140,5 +140,5 @@ def figure2(
 
     if catalog.find(result.workload.model) != catalog.find(claims.MODEL):
         typer.echo(f"bertprof: the survey's claims are about {claims.MODEL}; this record is of another model", err=True)
-    console.show_document(result, "component")
+    console.show_documents([result], "component")
     console.show("\n" + terminal.render_claims(verdicts, console.width(), console.color()))

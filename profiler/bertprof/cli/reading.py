@@ -28,7 +28,7 @@ def report_(
     found = [documents.load_any(source) for source in sources]
     options.write([(path, report.render_all(found, path, by, wide=wide)) for path in outputs])
     if not outputs:
-        console.show(report.text_of_all(found, by, console.width(), wide, console.color()))
+        console.show_documents(found, by, wide)
 
 
 def models(

@@ -6,20 +6,18 @@ it drifted. Chance alone must not alarm: each test on a series is made at a leve
 distribution, and is widened where neighbouring rounds are alike.
 """
 
-import itertools
 import math
 import time
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from statistics import NormalDist
 from typing import NamedTuple
 
 import torch
 
-from bertprof import sampling
+from bertprof import steadiness
 from bertprof.measure import host
 from bertprof.record import Caveat
+from bertprof.steadiness import FirstRounds, Trend
 
 CODES = (
     *("warming-up", "drift", "other-load", "stolen-time", "throttled-quota", "thermal-throttling", "swapping"),
@@ -49,18 +47,8 @@ CLOCK_CHANGE_FROM = 0.05
 GPU_THROTTLED_FROM = 0.02
 """Share of the time in which the GPU held its clocks back: as STOLEN_FROM."""
 
-WARMING_FROM = 0.05
-"""How much slower the first rounds are than the rest; less is lost in the spread of usual machines."""
-
 DRIFT_FROM = 0.04
 """Relative change from the first to the last third of the rounds: a steady slope of 10 % makes 6.7 %."""
-
-FEWEST_ROUNDS = 10
-"""Fewer rounds tell no trend from chance."""
-
-_WARMING_LEVEL = 0.002
-_TREND_LEVEL = 0.003
-"""Probabilities of a false alarm on a series of independent rounds; together below 1 %."""
 
 _MOST_CLOCKS = 8
 """CPUs whose clock is read: some kernels take 10 ms for each that idles."""
@@ -76,9 +64,6 @@ _TEMPERATURE_GPU = 0
 _POWER, _THERMAL = 0, 1
 _HELD_BACK = {0x4: "power", 0x8: "heat or power", 0x20: "heat", 0x40: "heat", 0x80: "power"}
 """NVML_TEMPERATURE_GPU, NVML_PERF_POLICY_… and nvmlClocksEventReason… of nvml.h."""
-
-_NORMAL = NormalDist()
-
 
 # The machine ----------------------------------------------------------------------------------------------------------
 
@@ -256,15 +241,15 @@ def caveats(bare_ms: Sequence[float], watch: Watch) -> list[Caveat]:
         bare_ms: the bare forward of each round, in the order in which they ran.
         watch: started just before sampling and stopped just after it.
     """
-    levels = _levels(bare_ms)
-    first = first_rounds(levels)
+    levels = steadiness.levels(bare_ms)
+    first = steadiness.first_rounds(levels)
     rest = levels[first.rounds :] if first.slower else levels
-    found = trend(rest)
-    drift = found if found.p < _TREND_LEVEL else Trend(0.0, 1.0)
+    found = steadiness.trend(rest)
+    drift = found if found.p < steadiness.TREND_LEVEL else Trend(0.0, 1.0)
     return [*_of_machine(watch, drift), *_of_series(len(bare_ms) / max(1, len(levels)), first, drift)]
 
 
-def _of_series(rounds_a_level: float, first: "FirstRounds", drift: "Trend") -> Iterator[Caveat]:
+def _of_series(rounds_a_level: float, first: FirstRounds, drift: Trend) -> Iterator[Caveat]:
     if first.slower:
         text = (
             f"the first {round(first.rounds * rounds_a_level)} rounds were {100 * first.slower:.0f} % slower than the "
@@ -279,7 +264,7 @@ def _of_series(rounds_a_level: float, first: "FirstRounds", drift: "Trend") -> I
         yield Caveat(code="drift", text=text, value=abs(drift.change))
 
 
-def _of_machine(watch: Watch, drift: "Trend") -> Iterator[Caveat]:
+def _of_machine(watch: Watch, drift: Trend) -> Iterator[Caveat]:
     before, after = watch.before, watch.after
     if before is None or after is None:
         return
@@ -335,7 +320,7 @@ def _throttling(before: Reading, after: Reading) -> Iterator[Caveat]:
             yield Caveat(code="swapping", text=text, value=float(pages))
 
 
-def _clock(name: str, before_mhz: float, after_mhz: float, drift: "Trend", remedy: str) -> Iterator[Caveat]:
+def _clock(name: str, before_mhz: float, after_mhz: float, drift: Trend, remedy: str) -> Iterator[Caveat]:
     """Clocks rise from idle and fall with work; that is said only where forwards took longer as the clock fell."""
     change = after_mhz / before_mhz - 1
     if abs(change) >= CLOCK_CHANGE_FROM and change * drift.change < 0:
@@ -346,7 +331,7 @@ def _clock(name: str, before_mhz: float, after_mhz: float, drift: "Trend", remed
         yield Caveat(code="clock-changed", text=text, value=abs(change))
 
 
-def _of_gpu(before: GpuReading, after: GpuReading, passed_s: float, drift: "Trend") -> Iterator[Caveat]:
+def _of_gpu(before: GpuReading, after: GpuReading, passed_s: float, drift: Trend) -> Iterator[Caveat]:
     held = {r: (ns - before.held_ns.get(r, ns)) / 1e9 / passed_s for r, ns in after.held_ns.items() if passed_s > 0}
     reason = max(held, key=lambda r: held[r]) if held else after.held_by
     share = held[reason] if held and reason is not None else None
@@ -366,79 +351,3 @@ def _of_gpu(before: GpuReading, after: GpuReading, passed_s: float, drift: "Tren
         yield Caveat(code="gpu-shared", text=text, value=float(others))
     if before.sm_mhz and after.sm_mhz:
         yield from _clock("GPU", before.sm_mhz, after.sm_mhz, drift, "sudo nvidia-smi -lgc MHZ")
-
-
-# The series -----------------------------------------------------------------------------------------------------------
-
-
-class FirstRounds(NamedTuple):
-    """How many rounds are looked at as the first ones, and how much slower they surely were than the rest, or 0."""
-
-    rounds: int
-    slower: float
-
-
-class Trend(NamedTuple):
-    """The relative change from the median of the first third to that of the last, and the p-value of a trend."""
-
-    change: float
-    p: float
-
-
-def first_rounds(series: Sequence[float]) -> FirstRounds:
-    """Whether the first tenth of a series was slower than the rest beyond what chance gives.
-
-    By the rank-sum test (Mann and Whitney 1947, normal approximation). And each other tenth must have been faster by as
-    much as matters: bursts that come and go are no warming up, nor is a slope.
-    """
-    n, k = len(series), max(4, len(series) // 10)
-    if n < max(FEWEST_ROUNDS, 2 * k):
-        return FirstRounds(k, 0.0)
-    first, rest = series[:k], series[k:]
-    above = sum((a > b) + 0.5 * (a == b) for a in first for b in rest)
-    spread = math.sqrt(k * (n - k) * (n + 1) / 12 * _inflation(series))
-    p = 1 - _NORMAL.cdf((above - k * (n - k) / 2 - 0.5) / spread)
-    level = sampling.median(first)
-    others = [sampling.median(rest[i : i + k]) for i in range(0, n - 2 * k + 1, k)]
-    if p >= _WARMING_LEVEL or level < (1 + WARMING_FROM) * max(others):
-        return FirstRounds(k, 0.0)
-    return FirstRounds(k, level / sampling.median(rest) - 1)
-
-
-def trend(series: Sequence[float]) -> Trend:
-    """The trend or shift of a series, and whether chance could give it, by the test of Mann (1945) and Kendall.
-
-    It counts the pairs of rounds of which the later is slower, so that outliers weigh no more than others. The variance
-    of that count is widened for rounds that are like their neighbours (Yue and Wang 2004).
-    """
-    n = len(series)
-    if n < FEWEST_ROUNDS:
-        return Trend(0.0, 1.0)
-    third = n // 3
-    change = sampling.median(series[-third:]) / sampling.median(series[:third]) - 1
-    rises = sum((b > a) - (b < a) for a, b in itertools.combinations(series, 2))
-    spread = math.sqrt(n * (n - 1) * (2 * n + 5) / 18 * _inflation(series))
-    p = 2 * (1 - _NORMAL.cdf(max(0, abs(rises) - 1) / spread))
-    return Trend(change, p if change * rises > 0 else 1.0)
-
-
-def _levels(series: Sequence[float]) -> list[float]:
-    """A series as the medians of at most MOST_SAMPLES consecutive blocks."""
-    return [sampling.median(series[block.start : block.stop]) for block in sampling.blocks(len(series))]
-
-
-def _inflation(series: Sequence[float]) -> float:
-    """How many times wider a sum's variance is than of independent rounds: (1 + r)/(1 − r), r being the correlation of
-    neighbours' ranks (of a first-order process; Bayley and Hammersley 1946), trends and shifts taken out before."""
-    n = len(series)
-    residuals = []
-    for i, x in enumerate(series):
-        reach = min(max(2, n // 6), i, n - 1 - i)
-        residuals.append(x - sampling.median(series[i - reach : i + reach + 1]))
-    ordered = sorted(residuals)
-    # Twice the distance of the middle of its ties from the middle of all.
-    ranks = [bisect_left(ordered, x) + bisect_right(ordered, x) - n for x in residuals]
-    square = sum(rank * rank for rank in ranks)
-    r = sum(a * b for a, b in itertools.pairwise(ranks)) / square if square else 0.0
-    r = min(max(0.0, r), 0.9)
-    return (1 + r) / (1 - r)

@@ -24,6 +24,7 @@ from bertprof.evidence import FEWEST_PROCESSES
 from bertprof.measure import host, noise, profiler, subject, timing
 from bertprof.measure.clocks import Clock, clock_for
 from bertprof.measure.inputs import Inputs
+from bertprof.measurement import Plan, Progress, silent
 from bertprof.pooling import MOST_PROCESSES
 from bertprof.readiness import Check, Verdict, between, within
 from bertprof.record import Breakdown
@@ -48,8 +49,6 @@ _KERNEL_THREAD = 0x00200000  # PF_KTHREAD of linux/sched.h
 _FAST_CLOCKS = ("tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter")
 """Clock sources of Linux that are read without entering the kernel."""
 
-Progress = Callable[[str, float], None]
-
 
 def examine(
     device: torch.device,
@@ -57,7 +56,7 @@ def examine(
     threads: int | None = None,
     processes: int = 3,
     min_time_s: float = 2.0,
-    progress: Progress = lambda step, fraction: None,
+    progress: Progress = silent,
     root: Path = host.ROOT,
 ) -> list[Check]:
     """Everything that is looked at, in the order of display.
@@ -358,5 +357,5 @@ def _in_processes(
 ) -> Breakdown:
     """The small model in fresh processes, pooled."""
     side: sides.Side = {**sides.DEFAULTS, "model": MODEL, "device": str(device), "weights": False}
-    options = {"threads": threads, "time": True, "min_time_s": min_time_s, "max_time_s": min_time_s}
-    return processes.measured([side], options, number, progress)[0]
+    plan = Plan(threads=threads, min_time_s=min_time_s, max_time_s=min_time_s)
+    return processes.measured([side], plan, number, progress)[0]

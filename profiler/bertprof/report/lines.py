@@ -91,10 +91,9 @@ def _timing(breakdown: Breakdown) -> list[str]:
     end_to_end, overhead, residual = breakdown.end_to_end_time_ms, breakdown.overhead, breakdown.residual
     if end_to_end is None or overhead is None or residual is None or breakdown.end_to_end_ms is None:
         return []
-    w = breakdown.workload
+    w, tokens = breakdown.workload, breakdown.tokens_per_second
     speed = ""
-    if w.sequence_length is not None:
-        tokens = 1000 * w.batch_size * w.sequence_length / end_to_end.value
+    if tokens is not None:
         speed = f", {formatting.exact(round(tokens))} tokens/s{', padding included' if w.padding else ''}"
     return [
         f"end to end {formatting.interval(end_to_end)}{speed}: "

@@ -161,7 +161,7 @@ def _totals(breakdowns: Sequence[Breakdown]) -> Section:
         ("MACs", [b.total("macs") for b in breakdowns], formatting.count),
         ("FLOPs", [b.total("flops") for b in breakdowns], formatting.count),
         ("latency ms", [latency_ms(b) for b in breakdowns], formatting.measured),
-        ("tokens/s", [tokens_per_second(b) for b in breakdowns], lambda value: formatting.exact(round(value))),
+        ("tokens/s", [b.tokens_per_second for b in breakdowns], lambda value: formatting.exact(round(value))),
         ("peak memory", [b.peak_memory_bytes for b in breakdowns], formatting.size),
     ]
     return Section(
@@ -183,12 +183,6 @@ def _totals(breakdowns: Sequence[Breakdown]) -> Section:
 def latency_ms(breakdown: Breakdown) -> float | None:
     """The median of the bare forward."""
     return None if breakdown.end_to_end_time_ms is None else breakdown.end_to_end_time_ms.value
-
-
-def tokens_per_second(breakdown: Breakdown) -> float | None:
-    """Throughput, padding included."""
-    latency, w = latency_ms(breakdown), breakdown.workload
-    return None if not latency or w.sequence_length is None else 1000 * w.batch_size * w.sequence_length / latency
 
 
 def records(breakdowns: Sequence[Breakdown], by: str) -> list[dict[str, object]]:
@@ -214,7 +208,7 @@ def records(breakdowns: Sequence[Breakdown], by: str) -> list[dict[str, object]]
                         "record": name,
                         by: label,
                         "latency_ms": latency_ms(breakdown) if whole else None,
-                        "tokens_per_second": tokens_per_second(breakdown) if whole else None,
+                        "tokens_per_second": breakdown.tokens_per_second if whole else None,
                         **own,
                         **{key: values[i] for key, values in against.items()},
                     }
