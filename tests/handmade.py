@@ -85,6 +85,8 @@ def breakdowns(
         for unit, component in draw(st.lists(keys, unique=True, min_size=1, max_size=4))
     ]
     timed = repeats is not None
+    units = 1 + max((c.unit for c in costs if c.unit is not None), default=-1)
+    kept = st.lists(st.integers(0, 9), min_size=units, max_size=units, unique=True).map(sorted)
     return made(
         *costs,
         workload={
@@ -101,6 +103,7 @@ def breakdowns(
         processes=processes,
         run=run,
         peak_memory_bytes=draw(st.none() | COUNTS) if timed else None,
+        kept_units=draw(st.none() | kept) if 0 < units <= 10 else None,
         checkpoint=draw(
             st.none()
             | st.builds(

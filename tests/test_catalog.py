@@ -45,7 +45,54 @@ def test_every_model_of_the_methods_is_known_offline(name: str):
 def test_the_methods_name_every_known_model():
     """So that each count has a source: four of the 65 names there are of two versions with one count."""
     assert len(COUNTED) == 65 + 4
-    assert {entry.name for entry in map(catalog.find, COUNTED) if entry is not None} == set(NAMES)
+    assert {entry.name for entry in map(catalog.find, COUNTED) if entry is not None} == set(NAMES) - {*STUDENTS}
+
+
+def bert(layers: int, hidden: int, inner: int, words: int) -> int:
+    """Parameters of BERT: tables of words, 512 positions and 2 types with a norm; units of four linears of H × H, two
+    of H × I and two norms; pooler."""
+    embedding = (words + 512 + 2) * hidden + 2 * hidden
+    unit = 4 * (hidden * hidden + hidden) + hidden * inner + inner + inner * hidden + hidden + 2 * 2 * hidden
+    return embedding + layers * unit + hidden * hidden + hidden
+
+
+# Students that were published without weights on any hub → their size, and parameters as published or computed.
+STUDENTS = {
+    # Sun et al. 2019 (BERT-PKD), arXiv 1908.09355: 67.0M and 45.7M.
+    "microsoft/bert-pkd-6": (bert(6, 768, 3072, 30_522), 66_955_008),
+    "microsoft/bert-pkd-3": (bert(3, 768, 3072, 30_522), 45_691_392),
+    # Zhao et al. 2019, arXiv 1909.11687v1: 12 units as their teacher, H of 48, 96 and 192, 4,928 words; I = 4H is
+    # likely. The paper prints a compression of 61.94 times for 48, 1.78M of 110.1M, which this model cannot be.
+    "google/zhao-48": (bert(12, 48, 192, 4_928), 602_928),
+    "google/zhao-96": (bert(12, 96, 384, 4_928), 1_874_016),
+    "google/zhao-192": (bert(12, 192, 768, 4_928), 6_420_672),
+}
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_students_without_published_weights(name: str):
+    entry = catalog.find(name)
+    assert entry is not None
+    computed, stated = STUDENTS[name]
+    assert entry.parameters == computed == stated
+    assert catalog.find(entry.short_name) is entry
+    assert configuration.resolve(entry.short_name).origin == "catalog"
+
+
+@pytest.mark.parametrize(
+    ("short", "full"),
+    [
+        ("distilbert", "distilbert/distilbert-base-uncased"),
+        ("tinybert-4", "huawei-noah/TinyBERT_General_4L_312D"),
+        ("tinybert-6", "huawei-noah/TinyBERT_General_6L_768D"),
+        ("mobilebert", "google/mobilebert-uncased"),
+        ("minilm-12", "microsoft/MiniLM-L12-H384-uncased"),
+        # all-MiniLM-L6 has the size of MiniLM's 6 × 384 student.
+        ("minilm-6", "sentence-transformers/all-MiniLM-L6-v2"),
+    ],
+)
+def test_students_by_the_names_of_their_papers(short: str, full: str):
+    assert catalog.find(short) is catalog.find(full) is not None
 
 
 @pytest.mark.parametrize(

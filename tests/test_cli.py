@@ -168,7 +168,7 @@ def test_the_same_output_twice_is_written_once(run: Any):
 
 def test_version_and_help(run: Any):
     assert run("--version").stdout == f"bertprof {bertprof.__version__}\n"
-    for command in ((), ("breakdown",), ("report",), ("models",), ("survey",), ("survey", "figure2")):
+    for command in ((), ("breakdown",), ("report",), ("models",), ("methods",), ("survey",), ("survey", "figure2")):
         result = run(*command, "--help")
         assert result.exit_code == 0
         assert "Usage: " in result.stdout
@@ -395,7 +395,16 @@ HEAVY = ("torch", "transformers", "fvcore", "pandas", "matplotlib", "scipy", "nu
 
 @pytest.mark.parametrize(
     "arguments",
-    [None, ["--help"], ["models"], ["breakdown", "--help"], ["report", str(REAL), "-o", "b.md"], ["report", str(REAL)]],
+    [
+        None,
+        ["--help"],
+        ["models"],
+        ["methods"],
+        ["methods", "heads"],
+        ["breakdown", "--help"],
+        ["report", str(REAL), "-o", "b.md"],
+        ["report", str(REAL)],
+    ],
     ids=lambda arguments: "import" if arguments is None else " ".join(arguments[:1]),
 )
 def test_reading_is_light(arguments: list[str] | None, tmp_path: Path):

@@ -570,10 +570,23 @@ def test_another_machine_compares_by_counts_only(key: str, field: str, value: ob
 def test_all_that_can_be_let_through_is_known_and_nothing_else():
     assert set(MISMATCHES) == {
         *("batch_size", "sequence_length", "padding", "task", "units"),
-        *("device", "threads", "cpu", "gpu", "torch"),
+        *("device", "threads", "cpu", "gpu", "torch", "kernel"),
     }
     with pytest.raises(UsageError, match=r"--allow-mismatch weather: there is no such key; use one of batch_size, "):
         Comparison(*pair(), ["padding", "weather"])
+
+
+def test_what_runs_dequantised_is_not_compared_in_times():
+    before, after = pair()
+    after.caveats.append(Caveat(code="no-kernel", text="no kernel: dequantised"))
+    compared = Comparison(before, after)
+    (mismatch,) = compared.mismatches
+    assert (mismatch.key, mismatch.affects) == ("kernel", "times")
+    assert (mismatch.before, mismatch.after) == ("as stored", "none, dequantised")
+    assert changed(compared, "total").verdict == "n/a"
+    assert changed(compared, "ffn", "macs").verdict == "same"
+    # Two that are both so do the same work by the same kernels.
+    assert Comparison(after, after).mismatches == []
 
 
 def test_which_of_two_gpus_does_not_matter():

@@ -214,6 +214,7 @@ def test_caveats_are_those_of_all_and_of_one_kind_the_largest():
         (lambda b: setattr(b.host, "cpu", "d"), "the machine's cpu (c and d)"),
         (lambda b: setattr(b.host, "torch", "3"), "the version of torch (2 and 3)"),
         (lambda b: setattr(b.costs[0], "macs", 6), "the counts"),
+        (lambda b: setattr(b, "kept_units", [2]), "the units that were kept"),
         (
             lambda b: setattr(b, "checkpoint", Checkpoint(format="s", files=1, file_bytes=9, load_time_ms=1.0)),
             "the checkpoint",
@@ -227,6 +228,10 @@ def test_other_work_is_refused_by_name_and_by_what_differs(change: Any, said: st
         pooled(process(1), process(3), other)
     assert str(caught.value).startswith("2.json cannot be pooled with 0.json: they differ in ")
     assert said in str(caught.value)
+
+
+def test_which_units_were_kept_stays():
+    assert pooled(process(1, kept_units=[4]), process(2, kept_units=[4])).kept_units == [4]
 
 
 def test_what_may_differ_between_processes():

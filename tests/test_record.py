@@ -25,8 +25,9 @@ def test_a_real_record_comes_back_as_it_was_but_of_this_version(tmp_path: Path):
     breakdown.save(tmp_path / "again.json")
     old, new = REAL.read_text().splitlines(), (tmp_path / "again.json").read_text().splitlines()
     assert [line for line in new if line not in old] == [
-        ' "schema_version": "1.2",',
+        ' "schema_version": "1.3",',
         ' "checkpoint": null,',
+        ' "kept_units": null,',
         ' "end_to_end_p95_ms": null,',
         ' "run": null,',
     ]
@@ -48,11 +49,12 @@ def test_what_an_older_record_always_had_it_must_have():
 
 
 @pytest.mark.parametrize(
-    ("version", "missing"), [("1.0", None), ("1.1", "checkpoint"), ("1.2", "checkpoint"), ("1.10", "checkpoint")]
+    ("version", "missing"),
+    [("1.0", None), ("1.1", "checkpoint"), ("1.2", "checkpoint"), ("1.3", "checkpoint"), ("1.10", "checkpoint")],
 )
 def test_from_its_version_on_a_field_has_to_be_there(version: str, missing: str | None):
     if missing is None:
-        assert record.decode(changed(schema_version=version), "b.json").schema_version == "1.2"
+        assert record.decode(changed(schema_version=version), "b.json").schema_version == "1.3"
         return
     with pytest.raises(RecordError, match=rf"missing required field `{missing}` - at `\$`"):
         record.decode(changed(schema_version=version), "b.json")
@@ -60,6 +62,8 @@ def test_from_its_version_on_a_field_has_to_be_there(version: str, missing: str 
         assert record.decode(changed(schema_version=version, checkpoint=None), "b.json").run is None
         return
     whole = {"checkpoint": None, "end_to_end_p95_ms": 120.0, "run": "r"}
+    if version != "1.2":
+        whole["kept_units"] = list(range(12))
     for field in whole:
         lacking = {key: value for key, value in whole.items() if key != field}
         with pytest.raises(RecordError, match=rf"missing required field `{field}` - at `\$`"):
@@ -183,7 +187,7 @@ def changed(**changes: Any) -> bytes:
         ({"workload": DELETE}, "missing required field `workload`"),
         ({"workload__batch_size": 0}, r">= 1 - at `\$.workload.batch_size`"),
         ({"schema": "something.else"}, 'no "schema": "bertprof.breakdown"'),
-        ({"schema_version": "2.3"}, "record version 2.3; this bertprof reads up to 1.2: upgrade it"),
+        ({"schema_version": "2.3"}, "record version 2.3; this bertprof reads up to 1.3: upgrade it"),
         ({"schema_version": 1}, "no usable schema_version"),
         ({"schema_version": "x"}, "no usable schema_version"),
         ({"schema_version": "1"}, "no usable schema_version"),
@@ -226,6 +230,11 @@ def changed(**changes: Any) -> bytes:
             r"1 samples where costs\[0\].device_time_ms has 2 - at `\$.costs\[3\].device_time_ms`",
         ),
         ({"host__clocks": {"sm": -1}}, r">= 0 - at `\$.host.clocks\[...\]`"),
+        ({"kept_units": []}, r"length >= 1 - at `\$.kept_units`"),
+        ({"kept_units": [0, 2]}, r"2 indices of 12 units, which must rise - at `\$.kept_units`"),
+        ({"kept_units": [0, *range(11)]}, r"12 indices of 12 units, which must rise - at `\$.kept_units`"),
+        ({"kept_units": [1, 0, *range(2, 12)]}, r"which must rise - at `\$.kept_units`"),
+        ({"kept_units": list(range(9989, 10_001))}, r"<= 9999 - at `\$.kept_units\[11\]`"),
     ],
 )
 def test_an_invalid_record_is_refused_with_the_path_of_the_field(changes: dict[str, Any], message: str):
@@ -236,12 +245,12 @@ def test_an_invalid_record_is_refused_with_the_path_of_the_field(changes: dict[s
 
 
 def test_unknown_fields_of_a_newer_minor_version_are_tolerated():
-    known = {"checkpoint": None, "end_to_end_p95_ms": None, "run": None}
+    known = {"checkpoint": None, "end_to_end_p95_ms": None, "run": None, "kept_units": None}
     newer = changed(schema_version="1.7", **known, weather="fine", costs__0__colour="blue")
     read = record.decode(newer, "b.json")
     assert read.total("parameters") == 109_482_240
     # What is written again is what this version knows, and says so.
-    assert b'"schema_version": "1.2"' in record.encode(read)
+    assert b'"schema_version": "1.3"' in record.encode(read)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"schema": 1}'])

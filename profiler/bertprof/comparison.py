@@ -38,6 +38,9 @@ _UPPER = 1 + MARGIN
 SHORTEST_MS = 0.005
 """Nothing is said of times that are shorter on both sides: a tick of 0.1 µs is 2 % of that, and marks cost some."""
 
+_TICK_MS = 1e-4
+"""Times are recorded to 0.1 µs; what is shorter was written by no measurement, and nothing is divided by it."""
+
 COUNTS: Mapping[str, str] = {
     "parameters": "parameters",
     "nonzero_parameters": "nonzero_parameters",
@@ -396,11 +399,11 @@ def _layout(side: Breakdown) -> object:
 def _divided(processes: Sequence[Sequence[float]], yardstick: Sequence[Sequence[float]]) -> list[float]:
     """Each process in lengths of its yardstick: the median of its rounds' quotients.
 
-    Where the yardstick takes no time in some round, the quotient of the medians; 0 where that one takes none either.
+    Where the yardstick takes less than a tick in some round, the quotient of the medians; 0 where that one takes none.
     """
     found = []
     for own, lengths in zip(processes, yardstick, strict=True):
-        if min(lengths) > 0:
+        if min(lengths) >= _TICK_MS:
             found.append(sampling.median([x / length for x, length in zip(own, lengths, strict=True)]))
         else:
             found.append(_quotient(sampling.median(own), sampling.median(lengths)) or 0.0)

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
+from bertprof import alignment
 from bertprof.components import Component
-from bertprof.difference import Mismatch
+from bertprof.difference import Mismatch, Side
 from bertprof.errors import UsageError
 from bertprof.record import Breakdown, Caveat
 
@@ -22,6 +23,7 @@ _CONDITIONS: Mapping[str, tuple[Affects, Callable[[Breakdown], object]]] = {
     "cpu": ("times", lambda side: side.host.cpu),
     "gpu": ("times", lambda side: side.host.gpu),
     "torch": ("times", lambda side: side.host.torch),
+    "kernel": ("times", lambda side: "none, dequantised" if dequantised(side) else "as stored"),
 }
 
 MISMATCHES: tuple[str, ...] = tuple(_CONDITIONS)
@@ -37,12 +39,21 @@ def mismatches(before: Breakdown, after: Breakdown, allowed: Collection[str] = (
     for key in allowed:
         if key not in MISMATCHES:
             raise UsageError(f"--allow-mismatch {key}: there is no such key; use one of {', '.join(MISMATCHES)}")
-    timed = before.timed and after.timed
+    given = {"counts"}
+    if before.timed and after.timed:
+        given.add("times")
+    if alignment.correspond(before, after) is None:
+        given.add("units")
     return [
         Mismatch(key=key, before=_said(of(before)), after=_said(of(after)), affects=affects, allowed=key in allowed)
         for key, (affects, of) in _CONDITIONS.items()
-        if of(before) != of(after) and (timed or affects != "times")
+        if of(before) != of(after) and affects in given
     ]
+
+
+def dequantised(side: Breakdown | Side) -> bool:
+    """Whether weights are stored in a width that no kernel here runs: their times are those of the float model."""
+    return any(caveat.code == "no-kernel" for caveat in side.caveats)
 
 
 def _said(value: object) -> str:

@@ -87,6 +87,7 @@ def of_subjects(subjects: "Sequence[subject.Subject]", plan: Plan, progress: Pro
 
 
 def _subject(side: Side, found: Configuration | None, time: bool) -> "subject.Subject":
+    from bertprof.compress import recipe
     from bertprof.measure import build, live, subject
 
     _one_of("dtype", side["dtype"], build.DTYPES)
@@ -106,8 +107,14 @@ def _subject(side: Side, found: Configuration | None, time: bool) -> "subject.Su
         anatomy=side["anatomy"],
     )
     if found is None:
-        return live.from_reference(side["model"], side["inputs"], request)
-    return subject.from_configuration(found, side["overrides"], request)
+        made = live.from_reference(side["model"], side["inputs"], request)
+    else:
+        made = subject.from_configuration(found._replace(name=side["model"]), side["overrides"], request)
+    if not side["recipes"]:
+        return made
+    from bertprof.compress import application
+
+    return application.apply(made, recipe.parse_all(side["recipes"]))
 
 
 def _one_of(option: str, value: str, known: Any) -> None:

@@ -110,7 +110,7 @@ def found(
             first, second, inputs, plan=plan, changes=changes, processes=processes or 1, progress=progress, **asked
         )
     # What a record fixes already: everything but how long to measure.
-    given = [key for key in asked if key not in ("overrides", "weights", "anatomy")]
+    given = [key for key in asked if key not in ("overrides", "weights", "anatomy", "recipes")]
     given += [name for name, value in (("threads", plan.threads), ("until", plan.until)) if value is not None]
     beside = isinstance(first, str) or isinstance(second, str)
     if not beside:

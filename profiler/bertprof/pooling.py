@@ -186,6 +186,7 @@ def _kind(one: Breakdown) -> Mapping[str, object]:
     return {
         **msgspec.structs.asdict(msgspec.structs.replace(one.workload, marks=None)),
         "label": one.label,
+        "the units that were kept": one.kept_units,
         **{f"the machine's {field}": getattr(h, field) for field in ("cpu", "cores", "gpu")},
         **{f"the version of {field}": getattr(h, field) for field in ("python", "torch", "transformers")},
         "the checkpoint": None if files is None else (files.format, files.files, files.file_bytes),

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = schema.BREAKDOWN
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 
 _ADDED: Mapping[str, tuple[int, int]] = MappingProxyType(
-    {"$.checkpoint": (1, 1), "$.end_to_end_p95_ms": (1, 2), "$.run": (1, 2)}
+    {"$.checkpoint": (1, 1), "$.end_to_end_p95_ms": (1, 2), "$.run": (1, 2), "$.kept_units": (1, 3)}
 )
 """The version that added a field, by its path. A record older than that may lack it; one of that version may not."""
 
@@ -170,6 +170,8 @@ class Breakdown(msgspec.Struct, kw_only=True):
     `yardstick_ms` is what a small BERT layer took in that repeat, by component (see
     `bertprof.measure.yardstick`). With several `processes` each gave as many repeats, one process after another.
     `run` names the measurement: records of the same one were interleaved, and are paired by repeat.
+    `kept_units` are the indices, in the model as it was, of the units that a recipe kept, one for each unit; null where
+    none dropped any.
     """
 
     schema: str = SCHEMA
@@ -180,6 +182,7 @@ class Breakdown(msgspec.Struct, kw_only=True):
     workload: Workload
     host: Host
     checkpoint: Checkpoint | None = None
+    kept_units: Annotated[list[Unit], msgspec.Meta(min_length=1)] | None = None
     costs: list[Cost]
     modules: list[Module] | None = None
     instrumented_ms: Forwards | None = None
@@ -375,6 +378,9 @@ def _odd_rows(breakdown: Breakdown) -> Iterator[str]:
             some, all_ = getattr(cost, part), getattr(cost, whole_of)
             if some is not None and some > all_:
                 yield f"{some} of {all_} {whole_of} - at `$.costs[{i}].{part}`"
+    kept = breakdown.kept_units
+    if kept is not None and (len(kept) != breakdown.units or kept != sorted(set(kept))):
+        yield f"{len(kept)} indices of {breakdown.units} units, which must rise - at `$.kept_units`"
     for metric in ("parameters", "parameter_bytes", "macs", "flops", "bytes_moved", "activation_bytes"):
         total = sum(getattr(cost, metric) or 0 for cost in breakdown.costs)
         if total > MOST:

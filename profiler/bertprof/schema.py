@@ -7,6 +7,7 @@ or wrong is named by its path.
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,8 +17,17 @@ from bertprof.errors import RecordError
 
 Document = TypeVar("Document", bound=msgspec.Struct)
 
-BREAKDOWN, DIFF = "bertprof.breakdown", "bertprof.diff"
+BREAKDOWN, DIFF, TABLE2 = "bertprof.breakdown", "bertprof.diff", "bertprof.table2"
 """What `schema` says in our documents."""
+
+_KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        BREAKDOWN: ("the record of one model", "bertprof breakdown -o"),
+        DIFF: ("a diff", "bertprof diff -o"),
+        TABLE2: ("the survey's Table 2", "bertprof survey table2 -o"),
+    }
+)
+"""What each is called, and what makes it."""
 
 
 def head_of(content: bytes, where: str) -> dict[str, Any]:
@@ -36,19 +46,18 @@ def head_of(content: bytes, where: str) -> dict[str, Any]:
 
 
 def expect(head: Mapping[str, Any], where: str, kind: str) -> None:
-    """Makes sure that an object is a document of a kind, BREAKDOWN or DIFF.
+    """Makes sure that an object is a document of a kind: BREAKDOWN, DIFF or TABLE2.
 
     Raises:
-        RecordError: it is the other one, or none of ours.
+        RecordError: it is another one, or none of ours.
     """
     found = head.get("schema")
     if found == kind:
         return
-    if found == DIFF:
-        raise RecordError(f"{where} is a diff, not the record of one model; `bertprof report` shows it")
-    if found == BREAKDOWN:
-        raise RecordError(f"{where} is the record of one model, not a diff; `bertprof diff` makes one of two records")
-    made = "bertprof breakdown -o" if kind == BREAKDOWN else "bertprof diff -o"
+    wanted, made = _KINDS[kind]
+    if isinstance(found, str) and found in _KINDS:
+        shows = "`bertprof diff` makes one of two records" if kind == DIFF else "`bertprof report` shows it"
+        raise RecordError(f"{where} is {_KINDS[found][0]}, not {wanted}; {shows}")
     raise RecordError(f'{where} is not a record: no "schema": "{kind}" in it; `{made}` makes one')
 
 

@@ -12,8 +12,9 @@ from bertprof.difference import Diff
 from bertprof.measurement import Plan, Progress, of_subjects, run, silent
 from bertprof.pairs import expect_known, interleaved
 from bertprof.record import Breakdown
-from bertprof.sides import Asked, Side
+from bertprof.sides import Asked
 from bertprof.survey import claims
+from bertprof.survey.table2 import Table2
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,6 +37,7 @@ def breakdown(
     overrides: Mapping[str, Any] | None = None,
     weights: bool | None = None,
     anatomy: Mapping[str, str] | None = None,
+    recipes: Sequence[str] = (),
     time: bool = True,
     min_time_s: float = 2.0,
     processes: int = 1,
@@ -46,7 +48,7 @@ def breakdown(
 
     Args:
         model: a known name (`bertprof models` lists them), a folder with config.json, a name on the hub, or
-            `package.module:callable` that returns a torch module.
+            `package.module:callable` that returns a torch module; recipes may follow: "bert-base-uncased+heads=6+int8".
         inputs: `package.module:callable` that returns what such a module's forward takes; known families need none.
         device: auto (CUDA where there is some), cpu, cuda or cuda:N.
         batch_size: sequences in a batch.
@@ -60,6 +62,8 @@ def breakdown(
         weights: load the checkpoint's weights (True), random ones (False), or the checkpoint's where `model` is a
             folder that holds some (None).
         anatomy: regular expression on a module's full path → component, or "unit", over what is found by itself.
+        recipes: compression methods to apply, one after another, behind those in the model's name; see
+            `bertprof.compress.recipe`.
         time: measure time; otherwise nothing runs and no weights are built.
         min_time_s: seconds of sampling at least, in each process.
         processes: measure in so many fresh processes, one after another, and pool them: only several tell how far one
@@ -73,9 +77,7 @@ def breakdown(
     Raises:
         BertprofError: one of its kinds, with one line that says what is wrong and what to do.
     """
-    side = Side(
-        model=str(model),
-        inputs=inputs,
+    asked = Asked(
         device=device,
         batch_size=batch_size,
         sequence_length=sequence_length,
@@ -83,12 +85,13 @@ def breakdown(
         dtype=dtype,
         attention=attention,
         task=task,
-        overrides=sides.texts(overrides),
+        overrides=overrides or {},
         weights=weights,
-        anatomy=dict(anatomy or {}),
+        anatomy=anatomy or {},
+        recipes=recipes,
     )
     plan = Plan(threads=threads, time=time, min_time_s=min_time_s, label=label)
-    return run([side], plan, processes, progress)[0]
+    return run([sides.asked_of(str(model), inputs, asked)], plan, processes, progress)[0]
 
 
 class Gates(TypedDict, total=False):
@@ -296,6 +299,38 @@ def survey_figure2(
         min_time_s=min_time_s,
         progress=progress,
     )
+
+
+def survey_table2(
+    *,
+    device: str = "auto",
+    batch_size: int = 1,
+    sequence_length: int = 128,
+    threads: int | None = None,
+    time: bool = True,
+    min_time_s: float = 2.0,
+    command: str | None = None,
+    progress: Progress = silent,
+) -> Table2:
+    """Counts and measures what stands in the rows of the survey's Table 2, each beside BERT-base.
+
+    A row that fails, as for want of memory, says why, and the others go on.
+
+    Args:
+        device, batch_size, sequence_length, threads: as in `breakdown`, for all rows.
+        time: measure speeds; otherwise only sizes are counted.
+        min_time_s: seconds of sampling at least, for each row together with BERT-base.
+        command: how to make the table again, which it records.
+        progress: is told which row is at what step, and how far the whole is.
+
+    Raises:
+        BertprofError: BERT-base itself can be neither counted nor, on that device, measured.
+    """
+    from bertprof.survey import measured
+
+    asked = Asked(device=device, batch_size=batch_size, sequence_length=sequence_length)
+    plan = Plan(threads=threads, time=time, min_time_s=min_time_s)
+    return measured.table2(asked, plan, command, progress)
 
 
 def doctor(

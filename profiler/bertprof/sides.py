@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypedDict, cast
 
 from bertprof import catalog, configuration, pooling, record
+from bertprof.compress import recipe
 from bertprof.configuration import Configuration
 from bertprof.errors import RecordError, UsageError
 from bertprof.record import Breakdown
@@ -40,6 +41,7 @@ class Side(TypedDict):
     overrides: dict[str, str]
     weights: bool | None
     anatomy: dict[str, str]
+    recipes: list[str]
 
 
 DEFAULTS = Side(
@@ -55,6 +57,7 @@ DEFAULTS = Side(
     overrides={},
     weights=None,
     anatomy={},
+    recipes=[],
 )
 """What is asked of a model of which nothing else is said."""
 
@@ -72,13 +75,19 @@ class Asked(TypedDict, total=False):
     overrides: Mapping[str, Any]
     weights: bool | None
     anatomy: Mapping[str, str]
+    recipes: Sequence[str]
 
 
 def asked_of(model: str, inputs: str | None, asked: Asked) -> Side:
-    """What is asked of a model, and the defaults of what is not."""
-    found: dict[str, Any] = {**DEFAULTS, **asked, "model": model, "inputs": inputs}
+    """What is asked of a model, whose name may carry recipes, and the defaults of what is not.
+
+    Raises:
+        UsageError: a recipe behind the name cannot be read.
+    """
+    found: dict[str, Any] = {**DEFAULTS, **asked, "inputs": inputs}
+    found["model"], own = recipe.split_model(model)
     found |= {"overrides": texts(found["overrides"]), "anatomy": dict(found["anatomy"])}
-    return cast(Side, found)
+    return cast(Side, {**found, "recipes": [*own, *found["recipes"]]})
 
 
 def texts(overrides: Mapping[str, Any] | None) -> dict[str, str]:
@@ -89,6 +98,8 @@ def texts(overrides: Mapping[str, Any] | None) -> dict[str, str]:
 def checked(side: Side, threads: int | None, min_time_s: float, time: bool) -> Configuration | None:
     """What can be checked of a side before anything is loaded: its configuration, or None where it is own code.
 
+    Where a recipe puts a student in the model's place, the configuration is the student's.
+
     Raises:
         BertprofError: one of its kinds: the model is not known, or what is asked of it cannot be.
     """
@@ -96,10 +107,18 @@ def checked(side: Side, threads: int | None, min_time_s: float, time: bool) -> C
     if not 0 <= side["padding"] < 1:
         raise UsageError(f"padding is {side['padding']}; it is a share of the sequence, at least 0 and below 1")
     model = side["model"]
+    recipes = recipe.parse_all(side["recipes"])
+    student = recipes[0] if recipes and recipes[0].method.stage == "student" else None
+    if student is not None and is_reference(student.value):
+        raise student.refused(f"{student.value} is your own code; a student is a known name or a folder")
+    if student is not None and is_reference(model):
+        raise student.refused(f"{model} is your own code, which makes its own inputs; name the student as the model")
     if not is_reference(model):
         if side["inputs"] is not None:
             raise UsageError(f"--inputs goes with a model of the form package.module:callable; {model} makes its own")
         found = configuration.resolve(model)
+        if student is not None:
+            found = configuration.resolve(student.value)
         if side["weights"] and not time and found.origin != "folder":
             raise UsageError("weights are loaded to be timed: --weights and --no-time exclude each other")
         return found
@@ -135,7 +154,8 @@ def check(threads: int | None, min_time_s: float, **sizes: int) -> None:
 
 
 def is_reference(model: str) -> bool:
-    """Whether a model is named as package.module:callable; a path or a known name of that form wins."""
+    """Whether a model is named as package.module:callable, recipes aside; a path or known name of that form wins."""
+    model, _ = recipe.split_model(model)
     return bool(_REFERENCE.fullmatch(model)) and not Path(model).exists() and catalog.find(model) is None
 
 
@@ -170,14 +190,14 @@ def like(other: Breakdown, model: str) -> Side:
         UsageError: the record is of a live module, whose inputs nobody else has.
     """
     w = other.workload
+    named = asked_of(model, None, {})
     if is_reference(model):  # the rest is in its own code
-        side: Side = {**DEFAULTS, "model": model, "device": w.device, "batch_size": w.batch_size, "dtype": w.dtype}
+        side: Side = {**named, "device": w.device, "batch_size": w.batch_size, "dtype": w.dtype}
         return side if w.sequence_length is None else {**side, "sequence_length": w.sequence_length}
     if w.sequence_length is None:
         raise UsageError(f"{other.name} was measured on inputs of its own: {model} cannot be measured on the same")
     return {
-        **DEFAULTS,
-        "model": model,
+        **named,
         "device": w.device,
         "batch_size": w.batch_size,
         "sequence_length": w.sequence_length,
@@ -209,12 +229,13 @@ def plain(key: str) -> str:
 
 
 def changed(side: Side, pairs: Sequence[str], option: str) -> Side:
-    """A side with some of what is asked replaced, each written as KEY=VALUE; `set.FIELD` is a configuration's field.
+    """A side with some of what is asked replaced, each written as KEY=VALUE; `set.FIELD` is a configuration's field,
+    and `apply` adds a recipe.
 
     Raises:
         UsageError: a key is unknown, or a value is not of its kind.
     """
-    new: dict[str, Any] = {**side, "overrides": dict(side["overrides"])}
+    new: dict[str, Any] = {**side, "overrides": dict(side["overrides"]), "recipes": list(side["recipes"])}
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if not separator or not key or not value:
@@ -222,10 +243,12 @@ def changed(side: Side, pairs: Sequence[str], option: str) -> Side:
         name = plain(key)
         if key.startswith("set.") and key != "set.":
             new["overrides"][key.removeprefix("set.")] = value
+        elif name == "apply":
+            new["recipes"].append(value)
         elif name in _TYPES:
             new[name] = _typed(value, _TYPES[name], f"{option} {pair}")
         else:
-            known = ", ".join((*_TYPES, "set.FIELD"))
+            known = ", ".join((*_TYPES, "apply", "set.FIELD"))
             raise UsageError(f"{option} {pair}: there is no {key!r}; use one of {known}")
     return cast(Side, new)
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from bertprof.comparison import Comparison, accuracy, caveats_of_precision
 from bertprof.components import Component
 from bertprof.difference import Diff
+from bertprof.record import Breakdown, Caveat
 from bertprof.report.findings import Finding, findings
 from handmade import cost, made, pairs
 
@@ -200,6 +201,42 @@ def test_one_parameter_more():
 def test_what_is_the_same_in_every_row_is_said_once():
     diff = Comparison(real(), real()).diff()
     assert said(diff, "parameters").text == "parameters, bytes, MACs and FLOPs: the same in every row"
+
+
+def test_zeros():
+    def sparse(nonzero: int | None) -> Breakdown:
+        return made(cost(FFN, 0, parameters=1000, nonzero_parameters=nonzero))
+
+    def text(before: int | None, after: int | None) -> list[str]:
+        found = findings(Comparison(sparse(before), sparse(after)).diff())
+        return [finding.text for finding in found if finding.text.startswith("parameters that are not zero")]
+
+    assert text(1000, 400) == ["parameters that are not zero: 100.0 % → 40.0 %"]
+    assert text(None, 400) == ["parameters that are not zero: not counted → 40.0 %"]
+    # As many, unknown, or the few zeros of biases and padding.
+    assert text(400, 400) == text(None, None) == text(None, 995) == text(1000, 999) == []
+
+
+def test_no_kernel_is_no_speed_up():
+    def sides(*codes: str) -> tuple[Breakdown, Breakdown]:
+        before, after = timed({FFN: 100.0}, {FFN: 80.0})
+        after.caveats = [Caveat(code=code, text="x") for code in codes]
+        return before, after
+
+    assert said(Comparison(*sides()).diff(), "latency").head.startswith("latency -20.00 %")
+    diff = Comparison(*sides("no-kernel")).diff()
+    found = said(diff, "latency")
+    assert found.text == (
+        "latency not compared: no kernel runs the weights of AFTER as they are stored: they were dequantised, and its "
+        "time is that of the float model, no speed-up; 100.0 → 80.0 ms"
+    )
+    assert found.tone == "open"
+    assert "80.000 ms [80.000, 80.000] (no kernel: dequantised); " in said(diff, "as measured").text
+    assert not [f for f in findings(diff) if f.text.startswith("why")]
+    before, after = sides("no-kernel")
+    before.workload.threads = 2
+    assert "no speed-up; threads differs; 80.0 → 100.0" in said(Comparison(after, before).diff(), "latency").text
+    assert "weights of BEFORE" in said(Comparison(after, before).diff(), "latency").text
 
 
 def test_what_only_moved_is_the_same_in_total():

@@ -4,7 +4,7 @@ import pytest
 
 import bertprof
 from bertprof.components import Component
-from bertprof.record import Checkpoint
+from bertprof.record import Caveat, Checkpoint
 from bertprof.report import lines
 from handmade import cost, made
 
@@ -36,6 +36,28 @@ def test_lines_beside_the_table():
     assert second.startswith("marks (wrappers, host clock) cost ")
     assert lines.notes(made()) == []
     assert lines.workload_line(made()) == "1 × 8 tokens, float32, sdpa, counted, not timed"
+
+
+def test_recipes_and_kernels_where_they_are_not_the_usual():
+    breakdown = bertprof.load(REAL)
+    breakdown.workload.backend = "torch, int8 by onednn"
+    assert lines.workload_line(breakdown).endswith("random weights, run by torch, int8 by onednn")
+    breakdown.workload.recipes = ["heads=6", "int8"]
+    assert lines.title(breakdown) == "bert-base-uncased+heads=6+int8"
+    assert "heads" not in lines.workload_line(breakdown)
+    breakdown.label = "small"
+    assert lines.title(breakdown) == "small"
+    assert lines.workload_line(breakdown).endswith("onednn, bert-base-uncased with recipes heads=6, int8")
+
+
+def test_a_time_without_a_kernel_is_marked():
+    breakdown = bertprof.load(REAL)
+    assert "kernel" not in " ".join([lines.workload_line(breakdown), *lines.notes(breakdown)])
+    breakdown.caveats.append(Caveat(code="no-kernel", text="x"))
+    assert "no kernel: dequantised" in lines.workload_line(breakdown)
+    assert "tokens/s, no kernel: dequantised: median of" in lines.notes(breakdown)[0]
+    counted = made(caveats=[Caveat(code="no-kernel", text="x")])
+    assert "kernel" not in lines.workload_line(counted)
 
 
 def test_without_a_sequence_there_are_no_tokens():

@@ -53,6 +53,25 @@ def test_totals_against_the_first():
     assert "peak memory" not in total
 
 
+def test_a_time_without_a_kernel_is_no_ratio():
+    dequantised = faster()
+    dequantised.caveats.append(Caveat(code="no-kernel", text="x"))
+    found = several.sections([real(), dequantised, faster()], "component")
+    total = section(found, "total")
+    # The real record's 102.7 ms are halved.
+    assert total["latency ms"][1:] == [("51.4", "", "no kernel: dequantised"), ("51.4", "", "0.50 ×")]
+    assert [ratio for _, _, ratio in total["tokens/s"]] == ["", "", "2.00 ×"]
+    assert [ratio for _, _, ratio in section(found, "time ms by component")["ffn"]] == ["", "", "0.50 ×"]
+    common, own = several.described([real(), dequantised])
+    assert "kernel" not in common
+    assert "no kernel: dequantised" in own[1]
+    for record in several.records([real(), dequantised], "component"):
+        assert record["time_ratio"] is None
+    # Two that were both dequantised compare.
+    total = section(several.sections([dequantised, dequantised], "component"), "total")
+    assert [ratio for _, _, ratio in total["latency ms"]] == ["no kernel: dequantised", "1.00 ×"]
+
+
 def test_rows_with_their_time_share_and_ratio():
     found = several.sections([real(), faster()], "component")
     assert [each.title for each in found] == ["total", "time ms by component"]

@@ -30,7 +30,7 @@ from bertprof.measurement import Plan
 from bertprof.sides import Asked
 
 _GATE = "[SCOPE.]METRIC:LIMIT"
-_SIDE = "A record, a folder of records (one a process), or a MODEL as in `breakdown`."
+_SIDE = "A record, a folder of records (one a process), or a MODEL as in `breakdown`, as NAME+heads=6+int8."
 
 
 def diff(
@@ -66,7 +66,11 @@ def diff(
     metric: Annotated[str | None, typer.Option(help="What the accuracies are of, as MNLI.")] = None,
     of_before: Annotated[
         list[str] | None,
-        typer.Option("--before", metavar="KEY=VALUE", help="Ask that of BEFORE alone: attention=eager, set.FIELD=..."),
+        typer.Option(
+            "--before",
+            metavar="KEY=VALUE",
+            help="Ask that of BEFORE alone: attention=eager, apply=heads=6, set.FIELD=...",
+        ),
     ] = None,
     of_after: Annotated[
         list[str] | None, typer.Option("--after", metavar="KEY=VALUE", help="Ask that of AFTER alone.")
@@ -108,6 +112,9 @@ def diff(
     compared across processes: make them with `breakdown --processes 5`. The options of a workload are those of
     `breakdown` and apply to MODELs; a MODEL beside a record takes the record's workload. Limits may also stand in
     [tool.bertprof] of pyproject.toml, as fail-on = ["time:+5%"].
+
+    A compressed model beside the model as it is: bertprof diff bert-base-uncased bert-base-uncased+heads=6+int8; the
+    report says why its time did or did not follow its size. `bertprof methods` lists what can stand behind a model.
 
     Exit codes: 0 fine, 1 a gate failed, 2 wrong use or invalid input, 3 not comparable.
 

@@ -13,9 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from bertprof import report
-from bertprof.difference import Diff
 from bertprof.errors import BertprofError, OutputError
-from bertprof.record import Breakdown
 
 DEFAULT_WIDTH = 120
 """Columns of a table that goes to no terminal, unless COLUMNS says otherwise."""
@@ -88,8 +86,8 @@ def show(text: str) -> None:
         raise OutputError(f"cannot write to standard output: {error.strerror}") from None
 
 
-def show_documents(documents: Sequence[Breakdown | Diff], by: str, wide: bool = False) -> None:
-    """Prints the table of a record or a diff, or of several records, as wide and as colourful as the terminal."""
+def show_documents(documents: Sequence[report.Document], by: str, wide: bool = False) -> None:
+    """Prints the table of a document, or of several records, as wide and as colourful as the terminal."""
     show(report.text_of_all(documents, by, width(), wide, color()))
 
 

@@ -1,13 +1,16 @@
-"""`bertprof breakdown` and `bertprof survey figure2`: measure, write, print."""
+"""`bertprof breakdown`, `bertprof survey figure2` and `bertprof survey table2`: measure, write, print."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bertprof import catalog, record, report, session, settings
+from bertprof import catalog, record, report, schema, session, settings
 from bertprof.cli import console, options
 from bertprof.cli.options import (
+    Apply,
     AsJson,
     Attention,
     BatchSize,
@@ -29,7 +32,8 @@ from bertprof.cli.options import (
     Wide,
 )
 from bertprof.errors import UsageError
-from bertprof.survey import claims
+from bertprof.survey import claims, systems
+from bertprof.survey import table2 as tables
 
 
 def breakdown(
@@ -37,7 +41,7 @@ def breakdown(
         str,
         typer.Argument(
             help="A known name (see `bertprof models`), a folder with config.json, a hub name, or "
-            "package.module:callable that returns a torch module."
+            "package.module:callable that returns a torch module; with recipes: NAME+heads=6+int8."
         ),
     ],
     inputs: Inputs = None,
@@ -49,6 +53,7 @@ def breakdown(
     attention: Attention = "sdpa",
     task: Task = None,
     threads: Threads = None,
+    apply: Apply = None,
     set_: Set = None,
     weights: Weights = None,
     no_time: NoTime = False,
@@ -67,6 +72,9 @@ def breakdown(
 
     Parameters, FLOPs and measured time of each part of every encoder unit. A model of no known family is placed by what
     it computes; [tool.bertprof.anatomy] in pyproject.toml maps what that gets wrong.
+
+    With recipes behind its name, a model is measured as it would be compressed: bertprof breakdown
+    bert-base-uncased+heads=6+int8. `bertprof methods` lists them.
 
     Example: bertprof breakdown bert-base-uncased --device cuda -o bert.json -o bert.html
     """
@@ -88,6 +96,7 @@ def breakdown(
             overrides=options.overrides(set_ or []),
             weights=weights,
             anatomy=settings.anatomy(),
+            recipes=apply or [],
             time=not no_time,
             min_time_s=options.duration(min_time),
             processes=options.positive("--processes", processes),
@@ -142,3 +151,50 @@ def figure2(
         typer.echo(f"bertprof: the survey's claims are about {claims.MODEL}; this record is of another model", err=True)
     console.show_documents([result], "component")
     console.show("\n" + terminal.render_claims(verdicts, console.width(), console.color()))
+
+
+def table2(
+    device: Device = "auto",
+    batch_size: BatchSize = 1,
+    seq_length: SeqLength = 128,
+    threads: Threads = None,
+    no_time: NoTime = False,
+    min_time: MinTime = "2s",
+    source: Annotated[
+        Path | None, typer.Option("--record", help="Show a saved table instead of measuring its rows.")
+    ] = None,
+    output: Output = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Reproduce Table 2: each printed row beside what is computed and measured here.
+
+    Sizes are counted; speeds are measured against BERT-base, each row interleaved with it (--min-time is for each row).
+    Accuracies stay the survey's. There is no .png or .svg of it.
+    """
+    outputs = options.checked(output)
+    for path in outputs:
+        report.check_suffix(path, tables.Table2)
+    if source is not None:
+        if (device, batch_size, seq_length, threads, no_time, min_time) != ("auto", 1, 128, None, False, "2s"):
+            raise UsageError("--record shows a saved table, to which the options of a measurement do not apply")
+        result = tables.load(source)
+    elif seq_length > claims.POSITIONS:
+        raise UsageError(f"--seq-length {seq_length}: {systems.BASELINE} has {claims.POSITIONS} positions")
+    else:
+        with console.progress_bar() as progress:
+            result = session.survey_table2(
+                device=device,
+                batch_size=options.positive("--batch-size", batch_size),
+                sequence_length=options.positive("--seq-length", seq_length),
+                threads=threads,
+                time=not no_time,
+                min_time_s=options.duration(min_time),
+                command=shlex.join(["bertprof", *sys.argv[1:]]),
+                progress=progress,
+            )
+    options.write([(path, report.render(result, path)) for path in outputs])
+    if json:
+        console.show(schema.encode(result).decode())
+    else:
+        console.show_documents([result], "component")

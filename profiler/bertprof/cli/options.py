@@ -32,6 +32,12 @@ Inputs = Annotated[
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the configuration.")
 ]
+Apply = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--apply", metavar="RECIPE", help="Apply a compression method: heads=6, int8; `bertprof methods` lists them."
+    ),
+]
 Weights = Annotated[
     bool | None,
     typer.Option(

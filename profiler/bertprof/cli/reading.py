@@ -1,4 +1,4 @@
-"""`bertprof report`, `models` and `doctor`: what there is, shown."""
+"""`bertprof report`, `methods`, `models` and `doctor`: what there is, shown."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +9,8 @@ import typer
 from bertprof import catalog, documents, report, session
 from bertprof.cli import console, options
 from bertprof.cli.options import By, Debug, Device, MinTime, Output, Threads, Wide
+from bertprof.compress import recipe
+from bertprof.compress.methods import METHODS
 
 
 def report_(
@@ -41,6 +43,29 @@ def models(
     from bertprof.report import terminal
 
     console.show(terminal.render_models(catalog.entries(), width=console.width(), color=console.color()))
+
+
+def methods(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show this one in full.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """List the compression methods that can be applied to a model.
+
+    A recipe is a method with its value: heads=6. It stands behind a model, bert-base-uncased+heads=6+int8, or in
+    --apply; `diff` of a model and the same with recipes says which part a method moved.
+    """
+    from bertprof.report import methods as renderer
+
+    only = None if name is None else recipe.find(name)
+    if json:
+        records = renderer.records(METHODS.values() if only is None else [only])
+        content = msgspec.json.encode(records if only is None else records[0])
+        console.show(msgspec.json.format(content, indent=1).decode() + "\n")
+    elif only is not None:
+        console.show(renderer.render_one(only, console.width(), console.color()))
+    else:
+        console.show(renderer.render(METHODS.values(), console.width(), console.color()))
 
 
 def doctor(

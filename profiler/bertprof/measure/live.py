@@ -88,6 +88,7 @@ def from_module(
             *_mask_caveats(mask, device),
             *_autocast_caveats(device),
         ],
+        anatomy=anatomy or {},
     )
 
 

@@ -11,11 +11,15 @@ from bertprof.components import Component
 
 
 class Storage(NamedTuple):
-    """Logical scalars, their bytes as stored, and how many of them are not zero; None: not known."""
+    """Logical scalars, their bytes as stored, and how many of them are not zero; None: not known.
+
+    `index_bytes` are those of the bytes that say where the scalars stand, of a format that stores no zeros.
+    """
 
     parameters: int
     parameter_bytes: int
     nonzero_parameters: int | None = None
+    index_bytes: int = 0
 
 
 def count_parameters(
@@ -45,7 +49,9 @@ def count_parameters(
         known = [n for n in names[id(parameter)] if component_of_parameter(n, regions) is not Component.HEAD]
         stands = known[0] if known else name
         owner = standing(stands.rpartition(".")[0], regions, units)
-        owner = owner._replace(component=component_of_parameter(stands, regions))
+        called_by = {standing(n.rpartition(".")[0], regions, units).unit for n in names[id(parameter)]}
+        unit = owner.unit if len(called_by) == 1 else None
+        owner = owner._replace(unit=unit, component=component_of_parameter(stands, regions))
         size = parameter.numel()
         own = (storage or {}).get(name, Storage(size, size * parameter.element_size()))
         found[owner] = _sum(found.get(owner, Storage(0, 0, 0)), own)

@@ -70,6 +70,7 @@ def breakdown(subject: Subject, counted: Counted, timed: Timed | None, label: st
         workload=_workload(subject.workload, timed),
         host=host.describe(subject.device),
         checkpoint=_files(subject, timed),
+        kept_units=None if subject.kept_units is None else list(subject.kept_units),
         costs=_costs(counted, kept),
         modules=_with_times(counted.modules, kept),
         instrumented_ms=None if kept is None else kept.instrumented,

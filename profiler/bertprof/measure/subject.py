@@ -76,6 +76,8 @@ class Subject:
         unpadded: the same work without padded tokens, for the twin: one or several batches; None: cannot be told.
         files: the files from which the weights come.
         caveats: what a reader must know of how the subject was made.
+        anatomy: the user's own, by which `regions` were found.
+        kept_units: of a model of which a recipe dropped units, the indices that the others had before.
     """
 
     workload: Workload
@@ -88,6 +90,8 @@ class Subject:
     unpadded: Sequence[Inputs] | None = None
     files: Files | None = None
     caveats: list[Caveat] = field(default_factory=list)
+    anatomy: Mapping[str, str] = field(default_factory=dict)
+    kept_units: Sequence[int] | None = None
 
 
 def find_device(name: str) -> torch.device:
@@ -196,6 +200,7 @@ def from_configuration(configuration: Configuration, overrides: Mapping[str, str
         unpadded=unpadded,
         files=None if found is None else _files(found),
         caveats=[*anatomy_caveats(twin, regions, request.anatomy), *_quantised(config, found), *caveats],
+        anatomy=request.anatomy,
     )
 
 

@@ -1,7 +1,7 @@
-"""Reports: a document in, a record or a diff, text or bytes out. A renderer opens no files and measures nothing.
+"""Reports: a document in, a record, a diff or a table of the survey, text or bytes out.
 
-The suffix of the file that is asked for picks the renderer. Heavy libraries are imported by the renderers that need
-them, when they run.
+A renderer opens no files and measures nothing. The suffix of the file that is asked for picks it. Heavy libraries are
+imported by the renderers that need them, when they run.
 """
 
 import logging
@@ -14,9 +14,10 @@ from bertprof.difference import Diff
 from bertprof.errors import UsageError
 from bertprof.record import Breakdown
 from bertprof.survey.claims import Verdict
+from bertprof.survey.table2 import Table2
 
 Claims = Sequence[Verdict]
-Document = Breakdown | Diff
+Document = Breakdown | Diff | Table2
 
 
 @contextmanager
@@ -36,12 +37,20 @@ def _json(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
 
 
 def _csv(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
+    if isinstance(document, Table2):
+        from bertprof.report import table2_renderers
+
+        return table2_renderers.csv(document).encode()
     from bertprof.report import csv
 
     return (csv.render_diff(document) if isinstance(document, Diff) else csv.render(document, by)).encode()
 
 
 def _markdown(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
+    if isinstance(document, Table2):
+        from bertprof.report import table2_renderers
+
+        return table2_renderers.markdown(document).encode()
     from bertprof.report import markdown
 
     if isinstance(document, Diff):
@@ -50,6 +59,10 @@ def _markdown(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
 
 
 def _page(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
+    if isinstance(document, Table2):
+        from bertprof.report import table2_renderers
+
+        return table2_renderers.page(document).encode()
     from bertprof.report import page
 
     if isinstance(document, Diff):
@@ -60,12 +73,14 @@ def _page(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
 def _png(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
     from bertprof.report import figure
 
+    assert not isinstance(document, Table2)  # refused by check_suffix
     return figure.render(document, "png")
 
 
 def _svg(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
     from bertprof.report import figure
 
+    assert not isinstance(document, Table2)
     return figure.render(document, "svg")
 
 
@@ -80,32 +95,46 @@ RENDERERS: Mapping[str, Callable[[Document, str, Claims, bool], bytes]] = {
 """File suffix → renderer: a document, a view, the survey's checked claims and `wide` in, the file's content out."""
 
 
-def check_suffix(path: Path) -> None:
-    """Makes sure that a file of that name can be rendered.
+_DRAWN = (".png", ".svg")
+"""Suffixes of figures."""
+
+
+def check_suffix(path: Path, kind: type[Document] = Breakdown) -> None:
+    """Makes sure that a document of a kind can be rendered as a file of that name.
 
     Raises:
-        UsageError: no renderer has that suffix.
+        UsageError: no renderer has that suffix, or there is no figure of such documents.
     """
     if path.suffix.lower() not in RENDERERS or not path.name:
         found = f"{path.suffix!r} is no known suffix" if path.suffix else "it has no suffix"
         raise UsageError(f"-o {path}: {found}; use one of {', '.join(RENDERERS)}")
+    if kind is Table2 and path.suffix.lower() in _DRAWN:
+        others = ", ".join(suffix for suffix in RENDERERS if suffix not in _DRAWN)
+        raise UsageError(f"-o {path}: there is no figure of the survey's Table 2; use one of {others}")
 
 
 def render(document: Document, path: Path, by: str = "component", claims: Claims = (), wide: bool = False) -> bytes:
     """The content of a report file, by its suffix.
 
     Args:
-        document: a record or a diff.
+        document: a record, a diff or a table of the survey.
         path: where it will go; only its suffix matters here.
-        by: the view; see `bertprof.report.rows.table` and `bertprof.report.changes.table`.
+        by: the view; see `bertprof.report.rows.table` and `bertprof.report.changes.table`. A table of the survey has
+            one only.
         claims: the survey's claims as checked against this record; Markdown and HTML show them.
-        wide: Markdown and HTML tables with all that is known; CSV always has it.
+        wide: Markdown and HTML tables with all that is known; CSV and tables of the survey always have it.
 
     Raises:
         UsageError: no renderer has that suffix, or there is no such view.
     """
-    check_suffix(path)
+    check_suffix(path, type(document))
+    _check_view(document, by)
     return RENDERERS[path.suffix.lower()](document, by, claims, wide)
+
+
+def _check_view(document: Document, by: str) -> None:
+    if isinstance(document, Table2) and by != "component":
+        raise UsageError(f"the survey's Table 2 has no view by {by!r}: leave --by out")
 
 
 def render_several(breakdowns: Sequence[Breakdown], path: Path, by: str = "component", wide: bool = False) -> bytes:
@@ -146,7 +175,7 @@ def render_all(documents: Sequence[Document], path: Path, by: str = "component",
     """One document, or several records side by side, as a report file; see `render` and `render_several`.
 
     Raises:
-        UsageError: as those do, or a diff is among several documents.
+        UsageError: as those do, or one of several documents is no record.
     """
     if len(documents) == 1:
         return render(documents[0], path, by, wide=wide)
@@ -157,13 +186,18 @@ def text_of_all(documents: Sequence[Document], by: str, width: int, wide: bool, 
     """The same for a terminal `width` columns wide.
 
     Raises:
-        UsageError: there is no such view, or a diff is among several documents.
+        UsageError: there is no such view, or one of several documents is no record.
     """
     from bertprof.report import terminal
 
     if len(documents) > 1:
         return terminal.render_several(_records(documents), by, width, color, wide)
     only = documents[0]
+    if isinstance(only, Table2):
+        from bertprof.report import table2_renderers
+
+        _check_view(only, by)
+        return table2_renderers.terminal(only, width, color)
     if isinstance(only, Diff):
         return terminal.render_diff(only, by, width, color, wide)
     return terminal.render(only, by, width, color, wide)
@@ -173,5 +207,6 @@ def _records(documents: Sequence[Document]) -> list[Breakdown]:
     """Documents that are all records."""
     found = [document for document in documents if isinstance(document, Breakdown)]
     if len(found) < len(documents):
-        raise UsageError("only records stand side by side, and a diff was given with other files; report it alone")
+        kind = "a diff" if any(isinstance(document, Diff) for document in documents) else "a table of the survey"
+        raise UsageError(f"only records stand side by side, and {kind} was given with other files; report it alone")
     return found

@@ -48,6 +48,15 @@ def table(diff: Diff, by: str) -> list[Row]:
     return [row for row in found if _costs(row)]
 
 
+def parts(diff: Diff) -> list[Row]:
+    """The rows of which sentences speak: the groups, and each component of the rest by itself."""
+    rest = {str(component) for component in GROUPS["rest"]}
+    return [
+        *(row for row in table(diff, "group") if row.scope != "rest"),
+        *(row for row in table(diff, "component") if row.scope in rest),
+    ]
+
+
 def _costs(row: Row) -> bool:
     figures = [row.metrics[metric] for metric in ("parameters", "bytes", "flops", *MEASURED) if metric in row.metrics]
     return any(figure.before or figure.after for figure in figures)

@@ -15,7 +15,7 @@ def render(breakdown: Breakdown, by: str = "component") -> str:
     What is not known is empty; `unit` is empty outside of the units.
     """
     found = rows.records(breakdown, "module" if by == "module" else "cost")
-    return _written(["model", *(found[0] if found else ())], ({"model": breakdown.name, **row} for row in found))
+    return written(["model", *(found[0] if found else ())], ({"model": breakdown.name, **row} for row in found))
 
 
 def render_diff(diff: Diff) -> str:
@@ -24,16 +24,17 @@ def render_diff(diff: Diff) -> str:
     `before`, `after` and `change` are in what `measured_in` says; the other figures are relative.
     """
     found = changes.records(diff.rows)
-    return _written([*(found[0] if found else ())], found)
+    return written([*(found[0] if found else ())], found)
 
 
 def render_several(breakdowns: Sequence[Breakdown], by: str = "component") -> str:
     """One line a record and row, totals first; each `_ratio` is against the first record."""
     found = several.records(breakdowns, by)
-    return _written([*found[0]], found)
+    return written([*found[0]], found)
 
 
-def _written(header: Sequence[str], found: Iterable[Mapping[str, object]]) -> str:
+def written(header: Sequence[str], found: Iterable[Mapping[str, object]]) -> str:
+    """Rows as CSV, under a header."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(header)

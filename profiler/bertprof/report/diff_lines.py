@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from bertprof import formatting
+from bertprof.conditions import dequantised
 from bertprof.difference import Diff, Gate, Side
 from bertprof.report import lines
 from bertprof.report.changes import Tone
@@ -39,6 +40,8 @@ def _described(side: Side) -> dict[str, str]:
     parts["config"] = f"configuration {w.config_sha256[:7]}"
     parts |= lines.workload_parts(w, side.samples is not None)
     parts["backend"] = w.backend
+    if side.samples is not None and dequantised(side):
+        parts["kernel"] = lines.NO_KERNEL
     parts["recipes"] = f"recipes {', '.join(w.recipes)}" if w.recipes else "no recipes"
     if side.checkpoint is not None:
         c = side.checkpoint

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from bertprof import formatting
 from bertprof.comparison import MEMORY, SHARE
-from bertprof.components import GROUPS
+from bertprof.conditions import dequantised
 from bertprof.difference import Accuracy, Change, Diff, Row
-from bertprof.report import changes
+from bertprof.report import advice, changes, lines, rows
 from bertprof.report.changes import CHANGED, Tone, moved, relative, signed, tone_of
 from bertprof.sampling import Estimate
 
@@ -37,21 +37,13 @@ class Finding:
 
 def findings(diff: Diff) -> list[Finding]:
     """What changed, in sentences, the most telling first; empty where the diff holds no figures."""
-    found = [_latency(diff), _speed(diff), *_counts(diff), _size(diff), _memory(diff), _accuracy(diff.accuracy)]
+    found = [_latency(diff), _why(diff), _speed(diff), *_counts(diff), _size(diff), _memory(diff)]
+    found.append(_accuracy(diff.accuracy))
     return [finding for finding in found if finding is not None]
 
 
 def _total(diff: Diff, metric: str) -> Change | None:
     return diff.row("total").metrics.get(metric)
-
-
-def _parts(diff: Diff) -> list[Row]:
-    """The rows of which sentences speak: the groups, and each component of the rest by itself."""
-    rest = {str(component) for component in GROUPS["rest"]}
-    return [
-        *(row for row in changes.table(diff, "group") if row.scope != "rest"),
-        *(row for row in changes.table(diff, "component") if row.scope in rest),
-    ]
 
 
 # Time -----------------------------------------------------------------------------------------------------------------
@@ -65,9 +57,7 @@ def _latency(diff: Diff) -> Finding | None:
     if diff.times == "identical":
         return Finding(f"latency {seen} on both sides", detail="the very same samples")
     if diff.times == "not comparable":
-        keys = [m.key for m in diff.mismatches if m.affects in ("counts", "times") and not m.allowed]
-        why = f"{', '.join(keys)} differ{'s' if len(keys) == 1 else ''}"
-        return Finding("latency not compared", "open", f"{why}; {seen}")
+        return Finding("latency not compared", "open", f"{'; '.join(_incomparable(diff))}; {seen}")
     if diff.times == "too few processes" or whole.low is None:
         head = f"latency inconclusive, {seen} ({relative(whole)}){_seen_in(diff, whole)}"
         return Finding(head, "open", _way_out(diff))
@@ -78,6 +68,27 @@ def _latency(diff: Diff) -> Finding | None:
         return Finding(f"latency unchanged, {relative(whole)}", detail="; ".join(_origins(diff, whole)))
     head = f"latency {relative(whole)}, {_speed_up(whole)}"
     return Finding(head, tone_of(whole.verdict), "; ".join(_origins(diff, whole)))
+
+
+def _incomparable(diff: Diff) -> list[str]:
+    """Why times do not compare; above all that the width of the weights of one side is on paper only."""
+    keys = [m.key for m in diff.mismatches if m.affects in ("counts", "times") and not m.allowed]
+    why = []
+    if "kernel" in keys:
+        keys.remove("kernel")
+        side = "AFTER" if dequantised(diff.after) else "BEFORE"
+        why.append(
+            f"no kernel runs the weights of {side} as they are stored: they were dequantised, and its time is that of "
+            "the float model, no speed-up"
+        )
+    if keys:
+        why.append(f"{', '.join(keys)} differ{'s' if len(keys) == 1 else ''}")
+    return why
+
+
+def _why(diff: Diff) -> Finding | None:
+    text = advice.why(diff)
+    return None if text is None else Finding("why", detail=text)
 
 
 def _speed_up(whole: Change) -> str:
@@ -128,7 +139,7 @@ def _part(change: Change, total: float) -> float:
 
 
 def _times(diff: Diff) -> list[tuple[Row, Change]]:
-    return [(row, row.metrics["time"]) for row in _parts(diff) if "time" in row.metrics]
+    return [(row, row.metrics["time"]) for row in changes.parts(diff) if "time" in row.metrics]
 
 
 def _sided(change: Change) -> str:
@@ -168,6 +179,9 @@ def _speed(diff: Diff) -> Finding | None:
         missing = "before" if a is None else "after"
         return Finding("time not compared", "open", f"none was measured {missing}")
     medians = [formatting.interval(Estimate(side.median_ms, side.low_ms, side.high_ms)) for side in (a, b)]
+    for i, side in enumerate((diff.before, diff.after)):
+        if dequantised(side):
+            medians[i] += f" ({lines.NO_KERNEL})"
     texts = [" → ".join(medians)]
     if a.p95_ms is not None and b.p95_ms is not None:
         texts.append(f"p95 {formatting.measured(a.p95_ms)} → {formatting.measured(b.p95_ms)} ms")
@@ -181,18 +195,19 @@ def _speed(diff: Diff) -> Finding | None:
 
 
 def _counts(diff: Diff) -> list[Finding | None]:
-    rows = [diff.row("total"), *_parts(diff)]
-    known = [metric for metric in ("parameters", "bytes", "macs", "flops") if metric in rows[0].metrics]
-    same = [metric for metric in known if changes.unchanged(rows, metric)]
+    table = [diff.row("total"), *changes.parts(diff)]
+    known = [metric for metric in ("parameters", "bytes", "macs", "flops") if metric in table[0].metrics]
+    same = [metric for metric in known if changes.unchanged(table, metric)]
     units = _units(diff)
     found: list[Finding | None] = []
     if "parameters" in known and "parameters" not in same:
-        found.append(_counted(diff, rows, "parameters", units))
+        found.append(_counted(diff, table, "parameters", units))
         units = ""
     if "macs" in known and "macs" not in same:
-        found.append(_counted(diff, rows, "macs"))
+        found.append(_counted(diff, table, "macs"))
     if "flops" in known and "flops" not in same:
-        found.append(_counted(diff, rows, "flops", named="macs" in same or "macs" not in known))
+        found.append(_counted(diff, table, "flops", named="macs" in same or "macs" not in known))
+    found.append(_nonzero(table[0]))
     if same:
         names = [changes.NAMES[metric] for metric in same]
         listed = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
@@ -202,16 +217,32 @@ def _counts(diff: Diff) -> list[Finding | None]:
     return found
 
 
-def _counted(diff: Diff, rows: Sequence[Row], metric: str, units: str = "", named: bool = True) -> Finding | None:
+def _nonzero(total: Row) -> Finding | None:
+    """How many parameters are not zero, where a side is known to have zeros and the other has not as many."""
+    nonzero, every = total.metrics.get("nonzero_parameters"), total.metrics.get("parameters")
+    if nonzero is None or every is None or nonzero.before == nonzero.after:
+        return None
+    shares = [_share(nonzero.before, every.before), _share(nonzero.after, every.after)]
+    if all(share is None or share >= rows.SPARSE_BELOW for share in shares):
+        return None
+    texts = ["not counted" if share is None else f"{100 * share:.1f} %" for share in shares]
+    return Finding("parameters that are not zero", detail=" → ".join(texts))
+
+
+def _share(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or not whole else part / whole
+
+
+def _counted(diff: Diff, table: Sequence[Row], metric: str, units: str = "", named: bool = True) -> Finding | None:
     """One count: its totals, and each row that changed, the largest change first."""
-    whole = rows[0].metrics[metric]
+    whole = table[0].metrics[metric]
     name = changes.NAMES[metric]
     if whole.change is None:
         side = "before" if whole.before is None else "after"
         return Finding(f"{name} not compared", "open", f"not known {side}")
     if whole.verdict == "n/a":
         return Finding(f"{name} not compared", "open", changes.figures(whole, metric))
-    parts = [(row.metrics[metric], row) for row in rows[1:] if metric in row.metrics and row.metrics[metric].change]
+    parts = [(row.metrics[metric], row) for row in table[1:] if metric in row.metrics and row.metrics[metric].change]
     parts.sort(key=lambda pair: -abs(pair[0].change or 0))
     texts = []
     for i, (change, row) in enumerate(parts if named else []):

@@ -3,8 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from bertprof import formatting
+from bertprof.conditions import dequantised
 from bertprof.record import Breakdown, Host, Workload
 from bertprof.report.rows import table
+
+NO_KERNEL = "no kernel: dequantised"
+"""What stands beside a latency that is not that of the weights as stored, but of the float model."""
 
 
 def title(breakdown: Breakdown) -> str:
@@ -41,8 +45,20 @@ def headline(breakdown: Breakdown) -> str:
 
 
 def workload_line(breakdown: Breakdown) -> str:
-    """What was asked, in one line."""
-    return ", ".join(workload_parts(breakdown.workload, breakdown.timed).values())
+    """What was asked, in one line; the model and its recipes where a label stands in the place of their names."""
+    w = breakdown.workload
+    parts = list(workload_parts(w, breakdown.timed).values())
+    if w.backend != USUAL_BACKEND:
+        parts.append(f"run by {w.backend}")
+    if breakdown.timed and dequantised(breakdown):
+        parts.append(NO_KERNEL)
+    if w.recipes and breakdown.label is not None:
+        parts.append(f"{w.model} with recipes {', '.join(w.recipes)}")
+    return formatting.plain(", ".join(parts))
+
+
+USUAL_BACKEND = "torch"
+"""By what a model runs of which nothing else is said."""
 
 
 def workload_parts(w: Workload, timed: bool) -> dict[str, str]:
@@ -95,6 +111,8 @@ def _timing(breakdown: Breakdown) -> list[str]:
     speed = ""
     if tokens is not None:
         speed = f", {formatting.exact(round(tokens))} tokens/s{', padding included' if w.padding else ''}"
+    if dequantised(breakdown):
+        speed += f", {NO_KERNEL}"
     return [
         f"end to end {formatting.interval(end_to_end)}{speed}: "
         f"median of {len(breakdown.end_to_end_ms)} bare forwards with its 95 % interval",

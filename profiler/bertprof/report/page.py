@@ -3,10 +3,9 @@
 import re
 from collections.abc import Sequence
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from bertprof import difference, formatting
+from bertprof import difference
 from bertprof.components import DESCRIPTIONS, Component
 from bertprof.difference import Diff
 from bertprof.record import Breakdown
@@ -15,6 +14,7 @@ from bertprof.report.changes import Column
 from bertprof.report.findings import findings
 from bertprof.report.palette import color_of
 from bertprof.report.rows import Row
+from bertprof.report.template import loaded
 from bertprof.survey.claims import Verdict
 
 
@@ -38,7 +38,7 @@ def fragment(breakdown: Breakdown, by: str = "component") -> str:
 def _rendered(template: str, breakdown: Breakdown, by: str, claims: Sequence[Verdict], wide: bool) -> str:
     described = "Figure 2: memory, FLOPs and run time by component"
     whole = template == "breakdown.html"
-    return _template(template).render(
+    return loaded(template).render(
         breakdown=breakdown,
         title=lines.title(breakdown),
         caveats=lines.caveat_lines(breakdown),
@@ -60,18 +60,6 @@ def _rendered(template: str, breakdown: Breakdown, by: str, claims: Sequence[Ver
         in_tree=rows.in_tree,
         figure=_inline_svg(figure.render(breakdown, "svg"), described) if whole else "",
     )
-
-
-def _template(name: str) -> Template:
-    environment = Environment(
-        loader=PackageLoader("bertprof.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(plain=formatting.plain)
-    return environment.get_template(name)
 
 
 def _share(row: Row, field: str) -> float | None:
@@ -117,7 +105,7 @@ def _rendered_diff(template: str, diff: Diff, by: str, wide: bool) -> str:
     whole = template == "diff.html"
     views = [by, "component" if by in ("unit", "cell") else "unit"] if whole else [by]
     described = "Parameters, FLOPs and time by component, before beside after"
-    return _template(template).render(
+    return loaded(template).render(
         diff=diff,
         by=by,
         title=diff_lines.title(diff),
@@ -158,7 +146,7 @@ def _cell(diff: Diff, row: difference.Row, column: Column) -> Markup:
 def render_several(breakdowns: Sequence[Breakdown], by: str = "component", wide: bool = False) -> str:
     """Records side by side as a whole page; see `bertprof.report.several.sections`."""
     common, own = several.described(breakdowns)
-    return _template("several.html").render(
+    return loaded("several.html").render(
         names=several.names(breakdowns),
         common=common,
         own=own,

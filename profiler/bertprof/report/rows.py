@@ -255,7 +255,7 @@ TEXTS = ("type", "component")
 """Fields that are words; all others are figures."""
 
 
-_SPARSE_BELOW = 0.99
+SPARSE_BELOW = 0.99
 """From this share of non-zero parameters on downwards, a usual table shows it."""
 
 
@@ -276,7 +276,7 @@ def headers(breakdown: Breakdown, by: str, wide: bool = False) -> dict[str, str]
     rows = table(breakdown, by)
     # Biases that are still zero, or the row of a padding token, would fill a usual table with 100.0.
     share = total(breakdown).nonzero_share
-    if share is None or not (wide or share < _SPARSE_BELOW):
+    if share is None or not (wide or share < SPARSE_BELOW):
         absent.add("nonzero_share")
     useful = [(row.useful_macs, row.macs) for row in rows if row.useful_macs is not None]
     if not (useful and breakdown.workload.padding) and not (wide and any(some < all_ for some, all_ in useful)):

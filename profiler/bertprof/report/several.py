@@ -1,10 +1,11 @@
 """Several: records side by side, each figure against that of the first, before it is formatted."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bertprof import formatting
 from bertprof.components import GROUPS, Component
+from bertprof.conditions import dequantised
 from bertprof.record import Breakdown
 from bertprof.report import lines, rows
 from bertprof.report.rows import Row
@@ -12,17 +13,21 @@ from bertprof.report.rows import Row
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure of one record: as text, its share of the record's total, and as often as in the first record."""
+    """One figure of one record: as text, its share of the record's total, and as often as in the first record.
+
+    `remark` stands where no ratio does.
+    """
 
     figure: str
     share: float | None = None
     ratio: float | None = None
+    remark: str = ""
 
     @property
     def parts(self) -> tuple[str, str, str]:
         """Figure, share and ratio as text; empty where there is none."""
         share = "" if self.share is None else f"{100 * self.share:.1f} %"
-        return self.figure, share, "" if self.ratio is None else formatting.times(self.ratio)
+        return self.figure, share, self.remark if self.ratio is None else formatting.times(self.ratio)
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ def described(breakdowns: Sequence[Breakdown]) -> tuple[str, list[str]]:
     for breakdown in breakdowns:
         w = breakdown.workload
         recipes = {"recipes": f"recipes {', '.join(w.recipes)}"} if w.recipes else {}
-        workload = {**lines.workload_parts(w, breakdown.timed), "backend": w.backend, **recipes}
+        kernel = {"kernel": lines.NO_KERNEL} if breakdown.timed and dequantised(breakdown) else {}
+        workload = {**lines.workload_parts(w, breakdown.timed), "backend": w.backend, **kernel, **recipes}
         parts.append({**workload, "host": lines.host_line(breakdown)})
     common, own = lines.told_apart(parts)
     return formatting.line(common), [formatting.line(text) for text in own]
@@ -84,14 +90,16 @@ def sections(breakdowns: Sequence[Breakdown], by: str, wide: bool = False) -> li
     timed = [breakdown.timed for breakdown in breakdowns]
 
     def section(title: str, figure: Callable[[Row], float | None], share: Callable[[Row], float | None]) -> Section:
-        text = formatting.measured if title.startswith("time") else formatting.count
-        return Section(
-            f"{title} by {by}",
-            [
-                (formatting.line(label, 80), _cells([t.get(label) for t in tables], figure, share, text))
-                for label in labels
-            ],
-        )
+        of_times = title.startswith("time")
+        found = []
+        for label in labels:
+            of_row = [table.get(label) for table in tables]
+            values = [None if row is None else figure(row) for row in of_row]
+            shares = [None if row is None else share(row) for row in of_row]
+            against = _ratios_of_times(breakdowns, values) if of_times else ratios(values)
+            cells = _cells(values, against, formatting.measured if of_times else formatting.count, shares)
+            found.append((formatting.line(label, 80), cells))
+        return Section(f"{title} by {by}", found)
 
     if any(timed):
         found.append(
@@ -135,16 +143,14 @@ def _merged(orders: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _cells(
-    found: Sequence[Row | None],
-    figure: Callable[[Row], float | None],
-    share: Callable[[Row], float | None],
+    values: Sequence[float | None],
+    against: Sequence[float | None],
     text: Callable[[float], str],
+    shares: Sequence[float | None],
 ) -> list[Cell]:
-    values = [None if row is None else figure(row) for row in found]
-    shares = [None if row is None else share(row) for row in found]
     return [
-        Cell("–" if value is None else text(value), part, ratio)
-        for value, part, ratio in zip(values, shares, ratios(values), strict=True)
+        Cell("–" if value is None else text(value), share, ratio)
+        for value, share, ratio in zip(values, shares, against, strict=True)
     ]
 
 
@@ -154,7 +160,17 @@ def ratios(values: Sequence[float | None]) -> list[float | None]:
     return [None, *(None if value is None or not first else value / first for value in values[1:])]
 
 
+def _ratios_of_times(breakdowns: Sequence[Breakdown], values: Sequence[float | None]) -> list[float | None]:
+    """The same of times; None as well where weights of one of both had to be dequantised and of the other not."""
+    first = dequantised(breakdowns[0])
+    return [
+        ratio if dequantised(breakdown) == first else None
+        for breakdown, ratio in zip(breakdowns, ratios(values), strict=True)
+    ]
+
+
 def _totals(breakdowns: Sequence[Breakdown]) -> Section:
+    nothing = [None] * len(breakdowns)
     figures: list[tuple[str, list[float | None], Callable[[float], str]]] = [
         ("parameters", [b.total("parameters") for b in breakdowns], formatting.count),
         ("bytes", [b.total("parameter_bytes") for b in breakdowns], formatting.size),
@@ -164,20 +180,19 @@ def _totals(breakdowns: Sequence[Breakdown]) -> Section:
         ("tokens/s", [b.tokens_per_second for b in breakdowns], lambda value: formatting.exact(round(value))),
         ("peak memory", [b.peak_memory_bytes for b in breakdowns], formatting.size),
     ]
-    return Section(
-        "total",
-        [
-            (
-                label,
-                [
-                    Cell("–" if value is None else text(value), None, ratio)
-                    for value, ratio in zip(values, ratios(values), strict=True)
-                ],
-            )
-            for label, values, text in figures
-            if any(value is not None for value in values)
-        ],
-    )
+    found = []
+    for label, values, text in figures:
+        if all(value is None for value in values):
+            continue
+        of_times = label in ("latency ms", "tokens/s")
+        cells = _cells(values, _ratios_of_times(breakdowns, values) if of_times else ratios(values), text, nothing)
+        if label == "latency ms":
+            cells = [
+                replace(cell, remark=lines.NO_KERNEL if b.timed and dequantised(b) else "")
+                for cell, b in zip(cells, breakdowns, strict=True)
+            ]
+        found.append((label, cells))
+    return Section("total", found)
 
 
 def latency_ms(breakdown: Breakdown) -> float | None:
@@ -196,9 +211,10 @@ def records(breakdowns: Sequence[Breakdown], by: str) -> list[dict[str, object]]
         of_row = [rows.total(b) for b in breakdowns] if label == "total" else [table.get(label) for table in tables]
         figures = [None if row is None else rows.figures(row) for row in of_row]
         against = {
-            f"{name}_ratio": ratios([None if f is None else f[field] for f in figures])
-            for name, field in (("parameters", "parameters"), ("macs", "macs"), ("flops", "flops"), ("time", "time_ms"))
+            f"{name}_ratio": ratios([None if f is None else f[name] for f in figures])
+            for name in ("parameters", "macs", "flops")
         }
+        against["time_ratio"] = _ratios_of_times(breakdowns, [None if f is None else f["time_ms"] for f in figures])
         for i, (name, breakdown) in enumerate(zip(names(breakdowns), breakdowns, strict=True)):
             own = figures[i]
             if own is not None:

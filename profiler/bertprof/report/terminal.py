@@ -1,12 +1,10 @@
 """The terminal's tables."""
 
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +13,8 @@ from bertprof.catalog import Entry
 from bertprof.difference import Diff
 from bertprof.record import Breakdown
 from bertprof.report import changes, diff_lines, lines, rows, several
-from bertprof.report.changes import Column, Tone
+from bertprof.report.changes import Column
+from bertprof.report.console import EDGES, GAP, STYLES, console_of, listed, trimmed
 from bertprof.report.findings import Finding, findings
 from bertprof.report.several import Section
 from bertprof.survey.claims import Verdict
@@ -36,7 +35,7 @@ def render(
         color: write ANSI colours.
         wide: with traffic, intensity and activations; see `bertprof.report.rows.headers`.
     """
-    console, stream = _console(width, color)
+    console, stream = console_of(width, color)
     console.print(Text.assemble((lines.title(breakdown), "bold"), "  ", lines.workload_line(breakdown)))
     console.print(Text(lines.host_line(breakdown), style="dim"))
     table, left_out = _table(breakdown, by, wide, width)
@@ -49,21 +48,7 @@ def render(
         console.print(Text(line, style="dim"))
     for caveat in lines.caveat_lines(breakdown):
         console.print(Text(f"caveat: {caveat}", style="yellow"))
-    return _trimmed(stream)
-
-
-def _console(width: int, color: bool) -> tuple[Console, io.StringIO]:
-    stream = io.StringIO()
-    # Text of records is never markup.
-    console = Console(
-        file=stream, width=width, force_terminal=color, no_color=not color, highlight=False, markup=False, emoji=False
-    )
-    return console, stream
-
-
-def _trimmed(stream: io.StringIO) -> str:
-    """Without the blanks with which a table fills its lines, and which make a diff of two outputs noisy."""
-    return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines())
+    return trimmed(stream)
 
 
 _WANTED = (
@@ -95,10 +80,10 @@ def _table(breakdown: Breakdown, by: str, wide: bool, width: int) -> tuple[Table
         wanted.remove("macs")
         wanted.insert(wanted.index("useful_macs") + 1, "macs")
     lone = {"time_share": ["time %"]} if "time_share" in headers and by != "module" else {}
-    room = width - _EDGES - max(map(cell_len, (by, "total", *labels)))
+    room = width - EDGES - max(map(cell_len, (by, "total", *labels)))
     shown: set[str] = set()
     for field in wanted:
-        needed = _GAP + max(map(cell_len, (*lone.get(field, headers[field]), *cells[field], footers[field])))
+        needed = GAP + max(map(cell_len, (*lone.get(field, headers[field]), *cells[field], footers[field])))
         # One figure has to be there, however narrow.
         if not shown or (needed <= room and _BESIDE.get(field, field) in {field, *shown}):
             shown.add(field)
@@ -119,11 +104,6 @@ def _table(breakdown: Breakdown, by: str, wide: bool, width: int) -> tuple[Table
     return table, left_out
 
 
-_EDGES = 2
-_GAP = 2
-"""Characters that the table puts beside all its columns, and between two of them."""
-
-
 def _in_tree(label: str) -> str:
     """A module's name, indented by its depth."""
     depth, name = rows.in_tree(label)
@@ -131,8 +111,6 @@ def _in_tree(label: str) -> str:
 
 
 # A diff ---------------------------------------------------------------------------------------------------------------
-
-_STYLES: Mapping[Tone, str] = {"better": "green", "worse": "red", "open": "yellow", "plain": ""}
 
 _MOST_GATES = 40
 """Lines of gates in a terminal, failed ones first."""
@@ -148,13 +126,13 @@ def render_diff(diff: Diff, by: str = "component", width: int = 100, color: bool
         color: write ANSI colours: better green, worse red, inconclusive yellow.
         wide: with every metric; see `bertprof.report.changes.columns`.
     """
-    console, stream = _console(width, color)
+    console, stream = console_of(width, color)
     console.print(Text(diff_lines.title(diff), style="bold"))
-    console.print(_listed((Text(name, style="dim"), Text(text)) for name, text in diff_lines.sides(diff).items()))
+    console.print(listed((Text(name, style="dim"), Text(text)) for name, text in diff_lines.sides(diff).items()))
     for line in diff_lines.machines(diff):
         console.print(Text(line, style="dim"))
     console.print()
-    console.print(_listed((Text("•"), _said(finding)) for finding in findings(diff)))
+    console.print(listed((Text("•"), _said(finding)) for finding in findings(diff)))
     table, left_out = _diff_table(diff, by, wide, width)
     console.print(table)
     if left_out:
@@ -168,29 +146,19 @@ def render_diff(diff: Diff, by: str = "component", width: int = 100, color: bool
     if verdict is not None:
         console.print()
         console.print(
-            _listed(
-                (Text(gate.answer, style=f"bold {_STYLES[gate.tone]}"), Text(f"{gate.reason} ({gate.gate})"))
+            listed(
+                (Text(gate.answer, style=f"bold {STYLES[gate.tone]}"), Text(f"{gate.reason} ({gate.gate})"))
                 for gate in gates[:_MOST_GATES]
             )
         )
         if len(gates) > _MOST_GATES:
             console.print(Text(f"and {len(gates) - _MOST_GATES} more gates", style="dim"))
-        console.print(Text(verdict[0], style=f"bold {_STYLES[verdict[1]]}"))
-    return _trimmed(stream)
+        console.print(Text(verdict[0], style=f"bold {STYLES[verdict[1]]}"))
+    return trimmed(stream)
 
 
 def _said(finding: Finding) -> Text:
-    return Text.assemble((finding.head, _STYLES[finding.tone]), finding.text.removeprefix(finding.head))
-
-
-def _listed(lines: Iterable[tuple[Text, Text]]) -> Table:
-    """Words in a narrow column, and what is said of each beside it."""
-    grid = Table.grid(padding=(0, 1, 0, 0))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    for word, text in lines:
-        grid.add_row(word, text)
-    return grid
+    return Text.assemble((finding.head, STYLES[finding.tone]), finding.text.removeprefix(finding.head))
 
 
 def _diff_table(diff: Diff, by: str, wide: bool, width: int) -> tuple[Table, list[str]]:
@@ -199,10 +167,10 @@ def _diff_table(diff: Diff, by: str, wide: bool, width: int) -> tuple[Table, lis
     labels = [changes.label(row) for row in body]
     columns = changes.columns(diff, by, wide)
     cells = {column: [changes.cell(diff, row, column) for row in (*body, total)] for column in columns}
-    room = width - _EDGES - max(map(cell_len, (by, "total", *labels)))
+    room = width - EDGES - max(map(cell_len, (by, "total", *labels)))
     shown: list[Column] = []
     for column in _wanted(columns):
-        needed = _GAP + max(map(cell_len, (column.header, *cells[column])))
+        needed = GAP + max(map(cell_len, (column.header, *cells[column])))
         # A share cannot be read without the change before it.
         beside = column.kind != "share" or any((c.metric, c.kind) == (column.metric, "change") for c in shown)
         # One figure has to be there, however narrow.
@@ -214,12 +182,12 @@ def _diff_table(diff: Diff, by: str, wide: bool, width: int) -> tuple[Table, lis
     table.add_column(by, footer="total", overflow="fold")
     for column in columns:
         if column in shown:
-            style = f"bold {_STYLES[changes.tone(total, column)]}"
+            style = f"bold {STYLES[changes.tone(total, column)]}"
             justify: Literal["left", "right"] = "left" if column.kind == "verdict" else "right"
             footer = Text(cells[column][-1], style=style)
             table.add_column(column.header, footer=footer, justify=justify, no_wrap=True)
     for i, row in enumerate(body):
-        texts = (Text(cells[c][i], style=_STYLES[changes.tone(row, c)]) for c in columns if c in shown)
+        texts = (Text(cells[c][i], style=STYLES[changes.tone(row, c)]) for c in columns if c in shown)
         table.add_row(Text(labels[i]), *texts)
     metrics = {column.metric for column in shown}
     return table, list(dict.fromkeys(changes.NAMES[c.metric] for c in columns if c.metric not in metrics))
@@ -253,17 +221,17 @@ def render_several(
         color: write ANSI colours.
         wide: see `bertprof.report.several.sections`.
     """
-    console, stream = _console(width, color)
+    console, stream = console_of(width, color)
     names, sections = several.names(breakdowns), several.sections(breakdowns, by, wide)
     common, own = several.described(breakdowns)
     console.print(Text(common))
     apart = [(name, text) for name, text in zip(names, own, strict=True) if text]
-    console.print(_listed((Text(f"{name}:", style="bold"), Text(text)) for name, text in apart))
+    console.print(listed((Text(f"{name}:", style="bold"), Text(text)) for name, text in apart))
     columns = [_column(sections, i) for i in range(len(names))]
     labels = [label for section in sections for label in (section.title, *(f" {label}" for label, _ in section.lines))]
     taken = 0
     while taken < len(names):
-        room = width - _EDGES - max(map(cell_len, labels))
+        room = width - EDGES - max(map(cell_len, labels))
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
         table.add_column("", overflow="fold")
         shown: list[list[list[str]]] = []
@@ -271,7 +239,7 @@ def render_several(
             needed = max(
                 min(cell_len(names[taken]), _NAME), *(cell_len(cell) for part in columns[taken] for cell in part)
             )
-            room -= _GAP + needed
+            room -= GAP + needed
             if room < 0 and shown:
                 break
             table.add_column(Text(names[taken]), overflow="fold", max_width=needed)
@@ -286,7 +254,7 @@ def render_several(
     console.print(Text(several.note(breakdowns), style="dim"))
     for caveat in several.caveats(breakdowns):
         console.print(Text(f"caveat: {caveat}", style="yellow"))
-    return _trimmed(stream)
+    return trimmed(stream)
 
 
 _NAME = 24
@@ -305,7 +273,7 @@ def _column(sections: Sequence[Section], record: int) -> list[list[str]]:
 
 def render_claims(verdicts: Sequence[Verdict], width: int = 100, color: bool = False) -> str:
     """The survey's claims, one row each: claim, section, what the survey says, what was measured, whether it holds."""
-    console, stream = _console(width, color)
+    console, stream = console_of(width, color)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", show_lines=False)
     wide = width >= WIDE
     table.add_column("claim", ratio=3)
@@ -320,12 +288,12 @@ def render_claims(verdicts: Sequence[Verdict], width: int = 100, color: bool = F
         cells = [verdict.claim.title, verdict.claim.section, *([verdict.claim.says] if wide else []), verdict.measured]
         table.add_row(*(Text(c) for c in cells), Text(verdict.answer, style=styles.get(verdict.answer, "yellow")))
     console.print(table)
-    return _trimmed(stream)
+    return trimmed(stream)
 
 
 def render_models(entries: Sequence[Entry], width: int = 100, color: bool = False) -> str:
     """The known models: name, family, L, H, A, parameters."""
-    console, stream = _console(width, color)
+    console, stream = console_of(width, color)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("name", overflow="fold", min_width=12)
     if width >= 60:
@@ -338,4 +306,4 @@ def render_models(entries: Sequence[Entry], width: int = 100, color: bool = Fals
         table.add_row(entry.short_name, *([entry.family] if width >= 60 else []), *figures)
     console.print(table)
     console.print(Text("L encoder units, H hidden size, A attention heads; parameters of the base model", style="dim"))
-    return _trimmed(stream)
+    return trimmed(stream)

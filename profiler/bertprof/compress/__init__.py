@@ -1,0 +1,1 @@
+"""Compression methods: what each changes about a model's structure, storage and execution."""
