@@ -2,10 +2,15 @@
 
 import gc
 import json
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # As many workers as cores: with threads of its own as well, each would wait for those of the others.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import rich.style  # noqa: F401 (draws from the global generator as it is imported)
@@ -22,6 +27,12 @@ from bertprof.record import Breakdown, now
 # A slow machine is no failure.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test first, so that the others run beside it."""
+    items.sort(key=lambda item: item.name != "test_every_bertprof_command_runs_in_order")
+
 
 _UNITS: dict[str, Any] = {
     "hidden_size": 32,

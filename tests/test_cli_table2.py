@@ -62,7 +62,7 @@ def test_options_reach_the_measurement(run: Any, asked: list[dict[str, Any]]):
     assert (first["device"], first["batch_size"], first["sequence_length"]) == ("cpu", 2, 64)
     assert (first["min_time_s"], first["time"], first["threads"]) == (0.5, True, None)
     assert (second["time"], second["threads"], second["sequence_length"]) == (False, 1, 128)
-    assert first["command"].startswith("bertprof ")
+    assert first["command"].split()[0] == "bertprof"  # behind it stands the command line of whoever runs this
 
 
 def test_files_are_written_and_the_table_is_shown(run: Any, asked: list[dict[str, Any]], tmp_path: Path):

@@ -939,6 +939,32 @@ def test_what_does_not_compare_and_what_lets_it_through(key: str, one, other, co
     assert {g.outcome for g in budgets} == {"passed"}
 
 
+@pytest.mark.parametrize("dequantised", ["before", "after"])
+def test_times_of_a_float_model_that_were_let_through_are_marked(dequantised: str):
+    sides = {"before": rows(), "after": rows()}
+    sides[dequantised].caveats = [Caveat(code="no-kernel", text="x")]
+    texts = [f"{metric}:+900%" for metric in GATED]
+    refused = check(Comparison(**sides), "fail-on", *texts)
+    assert not [g for g in refused if g.reason.endswith("(dequantised)")]
+    found = check(Comparison(**sides, allowed=["kernel"]), "fail-on", *texts)
+    assert {g.outcome for g in found} == {"passed"}
+    marked = {g.metric for g in found if g.reason.endswith(" allowed (dequantised)")}
+    assert marked == {"time", "memory", "energy", "share(time)"}
+    # A budget compares nothing, and of two sides of one kind nothing was let through.
+    budget = check(Comparison(**sides, allowed=["kernel"]), "budget", "time:50ms")
+    alike = check(Comparison(sides[dequantised], sides[dequantised], ["kernel"]), "fail-on", *texts)
+    assert not [g for g in [*budget, *alike] if g.reason.endswith("(dequantised)")]
+
+
+def test_a_speed_up_by_chance_of_dequantised_weights_is_marked():
+    compared = rounds([0.5] * 12)
+    compared.after.caveats = [Caveat(code="no-kernel", text="x")]
+    assert said(Comparison(compared.before, compared.after), "require", "ffn.time:1.1x")[0] == "not comparable"
+    outcome, reason = said(Comparison(compared.before, compared.after, ["kernel"]), "require", "ffn.time:1.1x")
+    assert outcome == "passed"
+    assert reason == "ffn.time 2.00x [2.00x, 2.00x] reaches 1.1x (dequantised)"
+
+
 def test_the_reason_names_all_keys_and_values():
     compared = Comparison(rows(), rows(workload={"batch_size": 8}, host={"torch": "3\x1b[1m"}))
     assert said(compared, "fail-on", "ffn.time:+5%")[1] == (

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
+import msgspec
+
 from bertprof import formatting, sampling
 from bertprof.comparison import MEMORY, SAMPLED, SHARE, SHORTEST_MS, Comparison, Part
 from bertprof.components import Component
@@ -27,6 +29,10 @@ FEWEST_SAMPLES = 10
 
 LEVEL = sampling.BEYOND
 """The probability with which a time that is at its limit may fail: that beyond one end of a 95 % interval."""
+
+
+_OF_RUNS = (*SAMPLED, SHARE, MEMORY)
+"""Metrics of what ran, not of what is counted."""
 
 
 # Which rows a gate is about -------------------------------------------------------------------------------------------
@@ -191,7 +197,15 @@ def check(specs: Sequence[Spec], compared: Comparison, *, min_samples: int = FEW
         tests = {i: one for i, one in judged.items() if isinstance(one, _Test) and one.row.spec.kind in family}
         adjusted = holm([test.found.p_above(test.limit) for test in tests.values()])
         gates |= {i: _tested(test, p, len(tests)) for (i, test), p in zip(tests.items(), adjusted, strict=True)}
-    return [gates[i] for i in judged]
+    return [_marked(gates[i], compared) for i in judged]
+
+
+def _marked(gate: Gate, compared: Comparison) -> Gate:
+    """A gate; it says where the times of one side are those of its float model, which the user let through."""
+    let = any(m.key == "kernel" and m.allowed for m in compared.mismatches)
+    if not let or gate.kind == "budget" or gate.outcome == "not comparable" or gate.metric not in _OF_RUNS:
+        return gate
+    return msgspec.structs.replace(gate, reason=f"{gate.reason} (dequantised)")
 
 
 def _judged(row: _Row, compared: Comparison, min_samples: int) -> Gate | _Test:
@@ -365,7 +379,7 @@ def _refused(spec: Spec, compared: Comparison) -> list[Mismatch]:
     affects = []
     if spec.metric not in ("parameters", "nonzero_parameters", "bytes"):
         affects.append("counts")
-    if spec.metric in (*SAMPLED, SHARE, MEMORY):
+    if spec.metric in _OF_RUNS:
         affects.append("times")
     if spec.scope.startswith("unit["):
         affects.append("units")

@@ -37,7 +37,7 @@ def breakdown(
     overrides: Mapping[str, Any] | None = None,
     weights: bool | None = None,
     anatomy: Mapping[str, str] | None = None,
-    recipes: Sequence[str] = (),
+    recipes: str | Sequence[str] = (),
     time: bool = True,
     min_time_s: float = 2.0,
     processes: int = 1,
@@ -62,8 +62,8 @@ def breakdown(
         weights: load the checkpoint's weights (True), random ones (False), or the checkpoint's where `model` is a
             folder that holds some (None).
         anatomy: regular expression on a module's full path → component, or "unit", over what is found by itself.
-        recipes: compression methods to apply, one after another, behind those in the model's name; see
-            `bertprof.compress.recipe`.
+        recipes: compression methods to apply, one after another, behind those in the model's name: "heads=6+int8", or
+            a list of such; `bertprof methods` lists them, docs/methods.md says what each does.
         time: measure time; otherwise nothing runs and no weights are built.
         min_time_s: seconds of sampling at least, in each process.
         processes: measure in so many fresh processes, one after another, and pool them: only several tell how far one
@@ -149,7 +149,8 @@ def compare(
         until: sample until the change of the latency, and of every component that matters to it, is known to that
             share (0.02: ± 2 %) or the time is up; a caveat of the diff says where it was not reached.
         processes: measure both together in each of so many fresh processes; for models by name.
-        asked: what the diff is checked against, as in `diff`, and the workload of models by name, as in `breakdown`.
+        asked: what the diff is checked against, as in `diff`, and the workload of models by name, as in `breakdown`;
+            `recipes` are for both sides, those behind a model's name for that side alone.
 
     Raises:
         BertprofError: one of its kinds, with one line that says what is wrong and what to do.

@@ -75,7 +75,7 @@ class Asked(TypedDict, total=False):
     overrides: Mapping[str, Any]
     weights: bool | None
     anatomy: Mapping[str, str]
-    recipes: Sequence[str]
+    recipes: str | Sequence[str]
 
 
 def asked_of(model: str, inputs: str | None, asked: Asked) -> Side:
@@ -85,6 +85,11 @@ def asked_of(model: str, inputs: str | None, asked: Asked) -> Side:
         UsageError: a recipe behind the name cannot be read.
     """
     found: dict[str, Any] = {**DEFAULTS, **asked, "inputs": inputs}
+    if isinstance(found["recipes"], str):
+        found["recipes"] = [found["recipes"]]
+    for text in found["recipes"]:
+        if not isinstance(text, str):
+            raise UsageError(f"recipe {text!r}: write it as text, such as 'heads=6'")
     found["model"], own = recipe.split_model(model)
     found |= {"overrides": texts(found["overrides"]), "anatomy": dict(found["anatomy"])}
     return cast(Side, {**found, "recipes": [*own, *found["recipes"]]})

@@ -470,6 +470,32 @@ def test_a_checkpoint_in_two_bytes_a_scalar_stays_one(folder: Callable[..., Path
     assert found.total("parameter_bytes") == 2 * found.total("parameters") + 2 * 16 * 32
 
 
+@pytest.mark.parametrize("recipe", ["heads=2", "ffn=32", "vocabulary=50", "factor-embedding=8"])
+def test_it_is_said_that_zeros_of_before_are_counted_no_more(recipe: str):
+    def said(subject: Any) -> list[str]:
+        return [caveat.text for caveat in subject.caveats if caveat.code == "nonzero-unknown"]
+
+    model: Any = drawn("bert")
+    assert not said(applied(model, recipe))
+    with torch.no_grad():
+        model.encoder.layer[1].attention.self.query.bias.zero_()  # as biases begin
+    assert not said(applied(model, recipe))
+    with torch.no_grad():
+        model.encoder.layer[1].attention.self.query.weight[:5] = 0
+        model.encoder.layer[1].output.dense.weight[:5] = 0
+        model.embeddings.word_embeddings.weight[7:12] = 0
+    every = sum(p.numel() for p in model.parameters())
+    left = every - 32 - 5 * 32 - 5 * 64 - 5 * 32
+    assert said(applied(model, recipe)) == [
+        f"non-zeros are not counted after {recipe}: how many zeros go depends on the weights; "
+        f"before it {left:,} of {every:,} were left"
+    ]
+    # Whole units and their counts go together.
+    whole = applied(model, "layers=0,2")
+    assert not said(whole)
+    assert counted(whole).total("nonzero_parameters") == parameters(whole) - 5 * 32
+
+
 def test_the_values_of_a_checkpoint_are_carried_over(folder: Callable[..., Path]):
     path, model = folder("bert"), drawn("bert")
     silence_heads(model, lambda unit: [unit])

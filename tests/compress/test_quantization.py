@@ -217,6 +217,33 @@ def test_nonzeros_are_known_no_more_but_of_casts():
         assert (None if unknown else sum(s.nonzero_parameters or 0 for s in storage)) == known
 
 
+def unknown(subject: Subject) -> list[str]:
+    return [caveat.text for caveat in subject.caveats if caveat.code == "nonzero-unknown"]
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int8-weight", "int4-weight,group-size=32", "bits=4", "units=1:int8"])
+def test_it_is_said_that_non_zeros_are_counted_no_more(recipe: str):
+    subject = applied(drawn("bert"), f"sparsity=0.5+{recipe}")
+    every = sum(p.numel() for p in drawn("bert").parameters())
+    # Half of three units of 4 · 32² + 2 · 32 · 64 and of a pooler of 32².
+    left = every - (3 * 8192 + 1024) // 2
+    assert unknown(subject) == [
+        f"non-zeros are not counted after {recipe}: rounding changes which weights are zero; "
+        f"before it {left:,} of {every:,} were left"
+    ]
+
+
+def test_it_is_said_once_and_of_zeros_that_were_known_alone():
+    twice = applied(drawn("bert"), "sparsity=0.5+units=0:int8+units=1:int8-weight")
+    assert [text[:40] for text in unknown(twice)] == ["non-zeros are not counted after units=0:"]
+    for recipe in ("int8", "bits=4", "sparsity=0.5+fp16", "sparsity=0.5,head=no+units=0:bits=4,embedding=32,head=32"):
+        expected = 1 if "units" in recipe else 0
+        assert len(unknown(applied(drawn("bert"), recipe))) == expected
+    # Zeros of others are counted as before.
+    assert not unknown(applied(drawn("bert"), "units=0:sparsity=0.5+units=1:int8"))
+    assert "nonzero-unknown" in codes_of(counted("sparsity=0.6", "bits=4"))
+
+
 # Sparse storage -------------------------------------------------------------------------------------------------------
 
 
@@ -241,8 +268,20 @@ def test_of_sparse_storage_only_what_is_not_zero_is_packed():
         assert all(len(part[part != 0].unique()) <= 16 for part in weight.tensor_split(8))
     half = sparse(tiny("bert"), "fp16").storage[name]
     assert half == Storage(values, values // 8 + 2 * values // 2, values // 2, values // 8)
-    # Kernels read every weight: sparse storage is given up.
-    assert sparse(tiny("bert"), "int8").storage[name] == Storage(values, values + 16 * 32)
+    # What is not zero is packed, and stays so.
+    assert not unknown(subject)
+    for kernel in ("int8", "int8-weight", "int4-weight"):
+        with pytest.raises(UsageError, match=r"its kernel reads every weight, zeros as well: leave out storage="):
+            sparse(tiny("bert"), kernel)
+
+
+def test_a_dtype_that_was_asked_for_is_not_cast_over():
+    for recipe in ("fp16", "bf16"):
+        with pytest.raises(UsageError, match="leave out --dtype or the recipe") as error:
+            bertprof.breakdown(
+                "bert-base-uncased", recipes=recipe, dtype="bfloat16" if recipe == "fp16" else "float16", time=False
+            )
+        assert "asked for in" in str(error.value)
 
 
 # Execution ------------------------------------------------------------------------------------------------------------

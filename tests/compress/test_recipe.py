@@ -187,6 +187,9 @@ REFUSED = [
     ("", ["a recipe is empty"]),
     ("heads=6++int8", ["a recipe is empty"]),
     ("heads=6+", ["a recipe is empty"]),
+    ("int8,", ["recipe int8,: there is nothing behind its comma"]),
+    ("units=0-5:", ["write a method behind units=0-5:, as units=0-5:heads=6"]),
+    ("heads=" + "9" * 2000, [f"recipe heads={'9' * 73}…: heads is"]),
     ("heads", ["write it as heads=...: attention heads to keep"]),
     ("heads=", ["nothing behind heads="]),
     ("share-units=", ["nothing behind share-units="]),
@@ -277,3 +280,11 @@ def test_a_name_that_no_plus_can_be_in():
     for model in ("bert-base-uncased", "somebody/something", "my.own:model"):
         with pytest.raises(UsageError, match="did you mean heads"):
             recipe.split_model(f"{model}+heds=6")
+
+
+def test_the_longest_path_that_exists_is_the_student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "student+heads=6").mkdir()
+    texts = [one.text for one in recipe.parse_all(["student=student+heads=6+int8"])]
+    assert texts == ["student=student+heads=6", "int8"]
+    assert [one.text for one in recipe.parse_all(["student=none+heads=6+int8"])] == ["student=none", "heads=6", "int8"]

@@ -217,13 +217,114 @@ def test_zeros_that_were_there_count_once(by: str, folder: Callable[..., Path]):
     assert found.total("parameter_bytes") == 2 * plain + 25_600 // 8 + 2 * (25_600 - gone + 5)
 
 
+def saved(path: Path, model: nn.Module) -> str:
+    """A folder with these weights, shared ones once."""
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    safetensors.torch.save_file(state, path / "model.safetensors")
+    return str(path)
+
+
+def with_zeros(share: float) -> nn.Module:
+    """BERT of which every weight of two dimensions is pruned at random to that share."""
+    model = drawn("bert")
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter[torch.rand(parameter.shape, generator=generator) < share] = 0
+    return model
+
+
+def agrees(record: Breakdown, subject: Subject, per_scalar: dict[str, tuple[float, float, int]]) -> None:
+    """The record has the non-zeros and bytes of the model that `subject` opens.
+
+    Args:
+        per_scalar: what a name begins with → bytes a scalar and a non-zero, and once; else 4 bytes a scalar.
+    """
+    nonzero, size = 0, 0.0
+    with subject.open() as opened:
+        for name, parameter in opened.model.named_parameters():
+            left = int(torch.count_nonzero(parameter))
+            matrix = parameter.dim() > 1
+            every, each, once = next(
+                (one for start, one in per_scalar.items() if matrix and name.startswith(start)), (4, 0, 0)
+            )
+            nonzero += left
+            size += every * parameter.numel() + each * left + once * (parameter.shape[0] + 1)
+    assert (record.total("nonzero_parameters"), record.total("parameter_bytes")) == (nonzero, size)
+
+
+BITMAP, CSR = (1 / 8, 4.0, 0), (0.0, 8.0, 4)
+
+
+@pytest.mark.parametrize("by", ["matrix", "all"])
+@pytest.mark.parametrize("form", [None, BITMAP, CSR])
+@pytest.mark.parametrize("structure", ["heads=2", "ffn=32", "vocabulary=50", "heads=2+layers=2"])
+def test_zeros_of_a_checkpoint_that_is_cut_before_are_counted(
+    structure: str, form: tuple[float, float, int] | None, by: str, folder: Callable[..., Path]
+):
+    model = with_zeros(0.8)
+    storage = {None: "dense", BITMAP: "bitmap", CSR: "csr"}[form]
+    recipes = f"{structure}+sparsity=0.5,embedding=yes,by={by},storage={storage}"
+    found = bertprof.breakdown(saved(folder("bert"), model), recipes=[recipes], time=False, sequence_length=8)
+    agrees(found, applied(model, recipes), {} if form is None else {"": form})
+    (caveat,) = (caveat for caveat in found.caveats if caveat.code == "zeros-by-weights")
+    assert caveat.text.endswith("on the weights (checkpoint): the model was built once to count them")
+    assert "nonzero-unknown" not in [caveat.code for caveat in found.caveats]
+    own = applied(model, recipes)
+    agrees(counted(own), own, {} if form is None else {"": form})
+
+
+def test_random_weights_stand_for_trained_ones_without_zeros(
+    folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bertprof.measure.build.with_random_weights", None)
+    found = bertprof.breakdown(str(folder("bert")), recipes=["heads=2+sparsity=0.5"], time=False, sequence_length=8)
+    # A head of 8: 8 rows of q, k, v with bias, 8 columns of o. What is left are 7 · 1,024 weights a unit, less 2,048.
+    zeroed = (3 * (4 * 512 + 2 * 2048) + 1024) // 2
+    assert found.total("parameters") - (found.total("nonzero_parameters") or 0) == zeroed
+    assert not {"zeros-by-weights", "nonzero-unknown"} & {caveat.code for caveat in found.caveats}
+
+
+TWICE = "units=0:sparsity=0.5,embedding=yes,storage={}+units=1:sparsity=0.7,embedding=yes,storage={}"
+
+
+@pytest.mark.parametrize("by", ["matrix", "all"])
+@pytest.mark.parametrize(("last", "form"), [("dense", (4.0, 0.0, 0)), ("bitmap", BITMAP), ("csr", CSR)])
+def test_a_table_that_two_prune_has_the_zeros_of_both(last: str, form: tuple[float, float, int], by: str):
+    subject = applied(drawn("bert"), TWICE.format("dense", f"{last},by={by}"))
+    agrees(counted(subject), subject, {"embeddings": form, "encoder.layer.1": form})
+    # Of fewer than are zero, none more.
+    subject = applied(drawn("bert"), TWICE.replace("0.7", "0.2").format("dense", f"{last},by={by}"))
+    agrees(counted(subject), subject, {"embeddings": form, "encoder.layer.1": form})
+
+
+@pytest.mark.parametrize("first_one", ["bitmap", "csr"])
+@pytest.mark.parametrize("last", ["dense", "bitmap", "csr"])
+def test_a_table_without_its_zeros_is_not_pruned_again(first_one: str, last: str):
+    why = (
+        r"^recipe units=1:sparsity=0\.7,.*: embeddings\.word_embeddings\.weight is pruned already by another "
+        "sparsity=, and stored without its zeros; name it in one$"
+    )
+    with pytest.raises(UsageError, match=why):
+        applied(drawn("bert"), TWICE.format(first_one, last))
+
+
 def test_what_it_cannot_prune():
-    with pytest.raises(UsageError, match=r"^recipe units=0:sparsity=0.5: units 0 and 1 share encoder\."):
+    with pytest.raises(
+        UsageError, match=r"^recipe units=0:sparsity=0.5: units 0 and 1 share .*; name all of them or none$"
+    ):
         applied(drawn("albert"), "units=0:sparsity=0.5")
     with pytest.raises(UsageError, match="there is no weight that it is for"):
         applied(nn.Sequential(nn.LayerNorm(3)), "sparsity=0.5", torch.ones(1, 3))
     with pytest.raises(UsageError, match="there is no unit 3"):
         applied(drawn("bert"), "units=3:sparsity=0.5")
+    for share in ("1e-300", "0.0002", "1e-300,by=all"):  # the largest matrix has 2,048 weights
+        with pytest.raises(UsageError, match=r"^recipe sparsity=\S+: it zeroes no weight; give a larger share$"):
+            applied(drawn("bert"), f"sparsity={share}")
+    # Of 25,600 weights together 0.0002 are 5.12; round(0.0003 · 2,048) = 1 of each of six matrices.
+    assert sum(zeros(applied(drawn("bert"), "sparsity=0.0002,by=all")).values()) == 5
+    assert sum(zeros(applied(drawn("bert"), "sparsity=0.0003")).values()) == 6
     meta = {"input_ids": ids().to("meta")}
     with pytest.raises(UsageError, match="by=all depends on the weights, and the model has none"):
         applied(tiny_twin("bert"), "sparsity=0.5,by=all", meta)

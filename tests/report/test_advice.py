@@ -1,6 +1,7 @@
 """Why time did or did not follow size: each kind of change, by diffs whose figures are known."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -47,14 +48,14 @@ def side(*rows: Cost, recipes: tuple[str, ...] = (), caveats: tuple[str, ...] = 
     return found
 
 
-def said(before: Breakdown, after: Breakdown) -> str | None:
+def said(before: Breakdown, after: Breakdown, allowed: Sequence[str] = ()) -> str | None:
     """The advice, where the same work takes 0.05 % longer after: the very same samples would be one measurement."""
     after = copy.deepcopy(after)  # rows are in several records
     for each in after.costs:
         each.time_ms = [1.0005 * sample for sample in each.time_ms or []]
     after.instrumented_ms = [1.0005 * sample for sample in after.instrumented_ms or []]
     after.end_to_end_ms = [1.0005 * sample for sample in after.end_to_end_ms or []]
-    return why(Comparison(before, after).diff())
+    return why(Comparison(before, after, allowed).diff())
 
 
 # A model of 100 ms, 1,000 MACs and 400 weights in 1,600 bytes.
@@ -96,6 +97,34 @@ KNOWN = {
 }
 
 
+def test_zeros_of_a_table_are_not_multiplied():
+    embedding = row(EMBEDDING, 0.4, weights=100, unit=None, nonzero_parameters=40)
+    others = KNOWN | {"ffn": row(FFN, 60, 650, 200, nonzero_parameters=200), "embedding": embedding}
+    # 340 of 400 weights; the table had 100 of them and 0.4 of 100 ms.
+    assert said(BEFORE, side(*usual(**others), recipes=("sparsity=0.6,embedding=yes",))) == (
+        "weights that are not zero -15.0 %, but the same MACs; "
+        "what shrank is embedding, looked up without MACs: 25 % of the weights that are not zero, 0.4 % of the time"
+    )
+
+
+def test_narrower_tables_are_not_multiplied():
+    after = side(*usual(embedding=row(EMBEDDING, 0.4, weights=100, width=1, unit=None)), recipes=("x",))
+    # 100 of 1,600 bytes for 400
+    assert said(BEFORE, after) == (
+        "bytes -18.8 %, but the same MACs; "
+        "what shrank is embedding, looked up without MACs: 25 % of the bytes, 0.4 % of the time"
+    )
+
+
+def test_a_row_without_macs_that_is_no_table_is_not_looked_up():
+    before = side(*USUAL, row(NORM, 1, weights=100))
+    after = side(*USUAL, row(NORM, 1, weights=100, width=1), recipes=("x",))
+    # 300 of 2,000 bytes less; 400 of them and 1 of 101 ms are the row's.
+    assert said(before, after) == (
+        "bytes -15.0 %, but the same MACs; what shrank is add-norm, without MACs: 20 % of the bytes, 1.0 % of the time"
+    )
+
+
 def test_zeros_that_are_not_stored_are_multiplied_all_the_same():
     # A bitmap: 80 weights of 4 bytes and 200 bits: 345 bytes for 800.
     ffn = cost(
@@ -119,7 +148,8 @@ def test_what_shrank_is_the_embedding():
     after = side(*usual(embedding=row(EMBEDDING, 0.4, weights=20, unit=None)), recipes=("vocabulary=20",))
     # 80 of 400 weights less; the table has 400 of 1,600 bytes and 0.4 of 100 ms.
     assert said(BEFORE, after) == (
-        "bytes -20.0 %, but the same MACs; what shrank is embedding: 25 % of the bytes, 0.4 % of the time"
+        "bytes -20.0 %, but the same MACs; "
+        "what shrank is embedding, looked up without MACs: 25 % of the bytes, 0.4 % of the time"
     )
 
 
@@ -179,10 +209,49 @@ def test_both_sides_dequantised():
     found = said(eight, four)
     assert found is not None
     assert found.endswith(
-        "weights of fewer bytes (ffn 1.00 → 0.50 bytes each) are multiplied dequantised on both sides"
+        "weights of fewer bytes (ffn 1.00 → 0.50 bytes each) are dequantised before, on both sides, and multiplied by "
+        "the same kernels"
     )
-    # Of one side alone the times do not compare.
+    # Of one side alone the times do not compare, unless they are let through.
     assert said(BEFORE, four) is None
+
+
+def dequantised(ms: float) -> Breakdown:
+    """As BEFORE, with an FFN of 8-bit weights that no kernel runs."""
+    ffn, backend = row(FFN, ms, 650, 200, width=1), "torch, 8-bit weights dequantised"
+    return side(*usual(ffn=ffn), recipes=("bits=8",), caveats=("no-kernel",), backend=backend)
+
+
+def test_dequantised_weights_run_by_no_other_kernels():
+    assert said(BEFORE, dequantised(60), allowed=["kernel"]) == (
+        "bytes -37.5 %, but the same MACs; weights of fewer bytes (ffn 4.00 → 1.00 bytes each) are dequantised "
+        "before, in AFTER, and multiplied by the same kernels"
+    )
+    four = side(
+        *usual(ffn=row(FFN, 60, 650, 200, width=0.5)),
+        recipes=("bits=4",),
+        caveats=("no-kernel",),
+        backend="torch, 4-bit weights dequantised",
+    )
+    found = said(dequantised(60), four)
+    assert found is not None
+    assert found.endswith("are dequantised before, on both sides, and multiplied by the same kernels")
+
+
+def test_dequantised_weights_gain_no_time_by_their_width():
+    found = said(BEFORE, dequantised(30), allowed=["kernel"])
+    assert found is not None
+    assert found.startswith(
+        "the same MACs by the same kernels, as far as the records tell: the counts do not say why: ffn -50 %; "
+    )
+
+
+def test_other_kernels_beside_dequantised_weights():
+    some = dequantised(30)
+    some.workload.backend += ", int8 by onednn"
+    found = said(BEFORE, some, allowed=["kernel"])
+    assert found is not None
+    assert found.startswith("the same MACs by other kernels, int8 by onednn: ffn -50 %; ")
 
 
 def test_other_kernels_in_less_time():
@@ -233,8 +302,31 @@ def test_what_grew_without_work():
     after = side(*usual(embedding=row(EMBEDDING, 0.4, weights=300, unit=None)))
     # 1,200 of 2,400 bytes
     assert said(BEFORE, after) == (
-        "bytes +50.0 %, but the same MACs; what grew is embedding: 50 % of the bytes, 0.4 % of the time"
+        "bytes +50.0 %, but the same MACs; "
+        "what grew is embedding, looked up without MACs: 50 % of the bytes, 0.4 % of the time"
     )
+
+
+def test_what_grew_and_is_slower_is_not_explained_by_its_size():
+    """As sharing between units taken back."""
+    before = side(
+        *(row(FFN, 10, 100, unit=unit) for unit in range(4)), row(FFN, 0, weights=50, unit=None), recipes=("share",)
+    )
+    after = side(*(row(FFN, 11, 100, 50, unit=unit) for unit in range(4)))
+    assert said(before, after) == (
+        "bytes +300.0 %, the same MACs by the same kernels, as far as the records tell: the counts do not say why: "
+        "ffn +10 %"
+    )
+
+
+def test_zeros_that_are_filled_again():
+    sparse = side(*usual(ffn=row(FFN, 60, 650, 200, nonzero_parameters=80), **KNOWN), recipes=("sparsity=0.6",))
+    # 280 of 400 weights are left, and 400 again: +42.9 %; the FFN has 200 of the 400, and 60 of the 100 ms.
+    assert said(sparse, BEFORE) == (
+        "weights that are not zero +42.9 %, but the same MACs; "
+        "what grew is ffn: 50 % of the weights that are not zero, 60 % of the time"
+    )
+    assert said(sparse, side(*USUAL, weights="checkpoint")) is None
 
 
 # Other work -----------------------------------------------------------------------------------------------------------

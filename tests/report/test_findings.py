@@ -212,7 +212,7 @@ def test_zeros():
         return [finding.text for finding in found if finding.text.startswith("parameters that are not zero")]
 
     assert text(1000, 400) == ["parameters that are not zero: 100.0 % → 40.0 %"]
-    assert text(None, 400) == ["parameters that are not zero: not counted → 40.0 %"]
+    assert text(None, 400) == ["parameters that are not zero: 40.0 % after, before not counted"]
     # As many, unknown, or the few zeros of biases and padding.
     assert text(400, 400) == text(None, None) == text(None, 995) == text(1000, 999) == []
 
@@ -228,14 +228,17 @@ def test_no_kernel_is_no_speed_up():
     found = said(diff, "latency")
     assert found.text == (
         "latency not compared: no kernel runs the weights of AFTER as they are stored: they were dequantised, and its "
-        "time is that of the float model, no speed-up; 100.0 → 80.0 ms"
+        "time is that of its float model: no speed-up of the narrower weights; 100.0 → 80.0 ms"
     )
     assert found.tone == "open"
     assert "80.000 ms [80.000, 80.000] (no kernel: dequantised); " in said(diff, "as measured").text
     assert not [f for f in findings(diff) if f.text.startswith("why")]
     before, after = sides("no-kernel")
     before.workload.threads = 2
-    assert "no speed-up; threads differs; 80.0 → 100.0" in said(Comparison(after, before).diff(), "latency").text
+    assert (
+        "no speed-up of the narrower weights; threads differs; 80.0 → 100.0"
+        in said(Comparison(after, before).diff(), "latency").text
+    )
     assert "weights of BEFORE" in said(Comparison(after, before).diff(), "latency").text
 
 

@@ -83,7 +83,7 @@ def test_details_have_the_arithmetic_and_the_reasons():
         in told("Q8BERT")
     )
     assert "executed dequantised" in told("Q-BERT")
-    assert "Run: bert-base-uncased+int8,embedding=8." in told("Q8BERT")
+    assert "By itself: bertprof diff bert-base-uncased bert-base-uncased+int8,embedding=8" in told("Q8BERT")
     assert "Failed: no such model." in told("MobileBERT")
     assert "set.normalization_type=layer_norm" in told("MobileBERT")
     assert "Not run: which system it is, is not certain." in told("Wu BiLSTM?")

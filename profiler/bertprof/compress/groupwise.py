@@ -19,7 +19,7 @@ from bertprof.compress.quantization import (
     values_of,
 )
 from bertprof.compress.recipe import Recipe
-from bertprof.compress.subjects import converted, one_a_unit, units_of
+from bertprof.compress.subjects import converted, lost_nonzeros, one_a_unit, units_of
 from bertprof.measure.parameters import Storage
 from bertprof.measure.subject import Subject
 
@@ -31,7 +31,8 @@ def bits(subject: Subject, recipe: Recipe) -> Subject:
     can be, each with a range of its own, in which 2^B levels are evenly spaced from the least to the greatest weight. A
     table's neurons are its rows; a matrix of fewer rows has as many groups. Stored are B bits a value, the matrix
     filled up to a byte, and a float32 scale and zero point a group; no codebook. After sparsity= with a format that
-    leaves zeros out, only what is not zero is packed and zeros stay zero; stored dense, a zero is a value like others.
+    leaves zeros out, only what is not zero is packed and zeros stay zero; stored dense, a zero is a value like
+    others, and non-zeros are not counted any more.
 
     Biases, norms and vectors stay as they are. Tables of the embedding and of relative positions outside of the units
     are `embedding` bits wide, all other matrices outside `head` bits: as the units where these have one width, else 8,
@@ -63,6 +64,7 @@ def bits(subject: Subject, recipe: Recipe) -> Subject:
             weight = model.get_parameter(name)
             quantise_groups(_rows(holder, name, weight.data), width, groups, keep_zeros=name in sparse)
 
+    lost = lost_nonzeros(subject, recipe, widths.keys() - sparse)
     number: Counter[int] = Counter(widths.values())
     listing = ", ".join(f"{number[width]} × {width} bits" for width in sorted(number))
     said = f"{'/'.join(map(str, sorted(number)))}-bit weights"
@@ -71,7 +73,11 @@ def bits(subject: Subject, recipe: Recipe) -> Subject:
         convert,
         storage=storage,
         backend=backend_with(subject, f"{said} dequantised"),
-        caveats=[quantised_caveat(listing, len(widths)), no_kernel_caveat(f"{said} in groups of output neurons")],
+        caveats=[
+            quantised_caveat(listing, len(widths)),
+            no_kernel_caveat(f"{said} in groups of output neurons"),
+            *lost,
+        ],
     )
 
 

@@ -21,7 +21,7 @@ from bertprof.components import Component
 from bertprof.compress import kernels
 from bertprof.compress.methods import FLOAT_BITS
 from bertprof.compress.recipe import Recipe
-from bertprof.compress.subjects import chosen_units, converted, units_of
+from bertprof.compress.subjects import chosen_units, converted, lost_nonzeros, units_of
 from bertprof.measure.build import DTYPES
 from bertprof.measure.parameters import Storage
 from bertprof.measure.subject import Opened, Subject
@@ -41,6 +41,9 @@ def cast(subject: Subject, recipe: Recipe) -> Subject:
     assert subject.twin is not None
     name = _CASTS[recipe.method.name]
     dtype = DTYPES[name]
+    asked = subject.workload.dtype
+    if asked not in ("float32", name) and subject.workload.weights != "module":
+        raise recipe.refused(f"the model is asked for in {asked} already; leave out --dtype or the recipe")
 
     def moved(tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
@@ -81,7 +84,9 @@ def int8(subject: Subject, recipe: Recipe) -> Subject:
     """int8: 8-bit linears on activations quantised as they come; see `kernels.dynamic_int8`."""
     dtype = subject.workload.dtype
     if subject.device.type != "cuda" and dtype != "float32":
-        raise recipe.refused(f"the integer kernels of the CPU take float32 activations, and these are {dtype}")
+        raise recipe.refused(
+            f"the integer kernels of the CPU take float32 activations, and these are {dtype}; leave out --dtype"
+        )
     return _run_by(kernels.dynamic_int8(subject.device), 8, subject, recipe)
 
 
@@ -116,9 +121,10 @@ def _run_by(kernel: kernels.Kernel, width: int, subject: Subject, recipe: Recipe
 
     They are all `nn.Linear`, and GPT-2's `Conv1D`, which is one transposed; with `units=` those of these units alone.
     Tables are quantised where `embedding=8` says so. A weight that is a table as well (a tied LM head) is then stored
-    twice, in the form that each of both reads. Sparse storage is given up: the kernels read every weight.
+    twice, in the form that each of both reads. How many are not zero is not known of what is rounded.
 
     Raises:
+        UsageError: weights are stored without their zeros, and the kernel reads every weight.
         UsageError: weights of the units are no linears, are of shapes that the kernel does not take, or are shared with
             units that the recipe is not for.
     """
@@ -135,6 +141,11 @@ def _run_by(kernel: kernels.Kernel, width: int, subject: Subject, recipe: Recipe
     for name in tables:
         rows, columns = places[name].parameter.shape
         forms.setdefault(name, []).append(kernels.table_bytes(rows, columns))
+    if any(name in subject.storage and subject.storage[name].index_bytes for name in forms):
+        raise recipe.refused(
+            "its kernel reads every weight, zeros as well: leave out storage= of sparsity, or take bits=8, which packs "
+            "the rest alone and is executed dequantised"
+        )
     converts = {path for holder in (*(linear.paths for linear in linears), *tables.values()) for path in holder}
     floats = _held_outside(subject.twin, converts, places)
     storage = {}
@@ -168,6 +179,7 @@ def _run_by(kernel: kernels.Kernel, width: int, subject: Subject, recipe: Recipe
         caveats.append(Caveat(code="left-float", text=text + ", ".join(left), value=float(len(left))))
     if not kernel.exists:
         caveats.append(no_kernel_caveat(f"{width}-bit weights"))
+    caveats += lost_nonzeros(subject, recipe, forms)
     backend = backend_with(subject, kernel.name)
     return converted(subject, convert, storage=storage, backend=backend, caveats=caveats)
 

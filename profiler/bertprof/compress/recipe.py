@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bertprof import formatting
 from bertprof.compress.methods import FLOAT_BITS, METHODS, STAGES, WIDEST, Kind, Method
 from bertprof.errors import UsageError
 
@@ -43,7 +44,11 @@ class Recipe(NamedTuple):
 
     def refused(self, why: str) -> UsageError:
         """The error that says why it cannot be applied."""
-        return UsageError(f"recipe {self.text}: {why}")
+        return _refused(self.text, why)
+
+
+def _refused(text: str, why: str) -> UsageError:
+    return UsageError(f"recipe {formatting.line(text, 80)}: {why}")
 
 
 _KNOWN = "|".join(sorted(METHODS, key=len, reverse=True))
@@ -91,8 +96,15 @@ def parse_all(texts: Sequence[str]) -> list[Recipe]:
 
 def _apart(text: str) -> list[str]:
     """Recipes that are joined. Only the name of a student may hold a plus, as a path."""
-    parts = _JOINT.split(text)
-    return [own for part in parts for own in ([part] if part.lstrip().startswith("student") else part.split("+"))]
+    joints = [joint.start() for joint in _JOINT.finditer(text)]
+    first = next(iter(joints), len(text))
+    if re.match(r"\s*student\s*=", text):
+        path = text.partition("=")[2].lstrip()
+        begin = len(text) - len(path)
+        # The longest path that exists, as of a model.
+        first = next((end for end in (len(text), *reversed(joints)) if _exists(text[begin:end])), first)
+        return [text[:first], *(_apart(text[first + 1 :]) if first < len(text) else [])]
+    return [*text[:first].split("+"), *(_apart(text[first + 1 :]) if first < len(text) else [])]
 
 
 def find(name: str, where: str = "") -> Method:
@@ -125,11 +137,17 @@ def parse(text: str) -> Recipe:
         scope, body = "", text.strip()
     head, *options = _parts(body)
     name, equals, value = (part.strip() for part in head.partition("="))
-    method = find(name, f"recipe {text!r}: ")
 
     def wrong(why: str) -> UsageError:
-        return UsageError(f"recipe {text}: {why}")
+        return _refused(text, why)
 
+    if not name:
+        raise wrong(f"write a method behind {scope.strip()}:, as {scope.strip()}:heads=6")
+    if not scope and re.match(r"units?\b", name):
+        raise wrong("write the units before the method, as units=0-5:heads=6")
+    if "," in name:
+        raise wrong("there is nothing behind its comma")
+    method = find(name, f"recipe {formatting.line(text, 80)!r}: ")
     if scope and not method.scoped:
         raise wrong(f"{name} is for the whole model; leave out {scope.strip()}:")
     units = _units(scope, wrong) if scope else None

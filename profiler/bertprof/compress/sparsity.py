@@ -4,7 +4,8 @@ Zeros save bytes where a format leaves them out, and no time: no kernel here is 
 executed dense.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from math import ceil
 from types import MappingProxyType
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from bertprof.components import Component
 from bertprof.compress.pruning import called_units
 from bertprof.compress.recipe import Recipe
-from bertprof.compress.subjects import chosen_units, converted, matrices
+from bertprof.compress.subjects import NONZERO_UNKNOWN, chosen_units, converted, matrices
 from bertprof.measure import build
 from bertprof.measure.parameters import Storage
 from bertprof.measure.subject import Subject
@@ -34,13 +35,16 @@ def sparsity(subject: Subject, recipe: Recipe) -> Subject:
     those of these units alone, and tables where embedding=yes says so.
 
     by=matrix prunes each to that share. by=all takes the smallest of all of them together: where these are depends on
-    the weights, so that the model is built once to count them, also where no time is measured.
+    the weights, so that the model is built once to count them, also where no time is measured. So it is where zeros of
+    before cannot be known from shapes: real weights of which heads=, say, left some. Random weights stand for trained
+    ones, of which none is zero.
 
     Stored, with z non-zeros of n scalars of b bytes: dense n · b; bitmap ⌈n / 8⌉ + z · b; CSR z · (b + 4) +
     4 · (rows + 1), that is an index of 32 bits for each and where each row begins; rows are the first dimension.
 
     Raises:
-        UsageError: there is nothing to prune, or a weight serves units that it is for and others.
+        UsageError: there is nothing to prune, the share is less than one weight, a weight serves units that it is for
+            and others, or is stored without its zeros already.
     """
     assert subject.twin is not None
     targets = _targets(subject, recipe)
@@ -54,23 +58,28 @@ def sparsity(subject: Subject, recipe: Recipe) -> Subject:
     storage = {}
     for name, parameter in subject.twin.named_parameters():
         size = parameter.numel()
-        stored = subject.storage.get(name, Storage(size, size * parameter.element_size()))
-        storage[name] = stored if stored.nonzero_parameters is not None else stored._replace(nonzero_parameters=size)
+        storage[name] = subject.storage.get(name, Storage(size, size * parameter.element_size()))
+    unknown = {name for name, stored in storage.items() if stored.nonzero_parameters is None}
+    if subject.workload.weights == "random" or subject.device.type == "meta":
+        storage |= {name: storage[name]._replace(nonzero_parameters=storage[name].parameters) for name in unknown}
+        unknown = set()
+    nonzero = {}
+    for name, one in targets.items():  # the smallest go, so that zeros of before are the first of them
+        nonzero[name] = min(one.numel() - _zeros(recipe.value, [one]), storage[name].nonzero_parameters or 0)
     caveats = []
-    if together:
-        nonzero = _counted(subject, recipe, targets, convert)
-        text = (
-            f"which matrices hold the zeros depends on the weights ({subject.workload.weights}): "
-            "the model was built once to count them"
-        )
+    counted = unknown.union(targets) if together else unknown
+    if counted:
+        found = _counted(subject, recipe, counted, convert)
+        nonzero |= {name: number for name, number in found.items() if name in targets}
+        storage |= {name: storage[name]._replace(nonzero_parameters=number) for name, number in found.items()}
+        what = "which matrices hold the zeros" if together else "how many weights were zero before"
+        text = f"{what} depends on the weights ({subject.workload.weights}): the model was built once to count them"
         caveats = [Caveat(code="zeros-by-weights", text=text)]
-    else:
-        nonzero = {name: one.numel() - _zeros(recipe.value, [one]) for name, one in targets.items()}
     form = _FORMS[recipe.options["storage"]]
     for name, parameter in targets.items():
-        before = storage[name].nonzero_parameters or 0
-        storage[name] = form(storage[name], min(nonzero[name], before), parameter)
-    return converted(subject, convert, storage=storage, caveats=caveats)
+        storage[name] = form(storage[name], nonzero[name], parameter)
+    known = [caveat for caveat in subject.caveats if caveat.code != NONZERO_UNKNOWN]  # now they are
+    return converted(replace(subject, caveats=known), convert, storage=storage, caveats=caveats)
 
 
 def _zeros(share: float, weights: Iterable[Tensor]) -> int:
@@ -96,24 +105,33 @@ def _targets(subject: Subject, recipe: Recipe) -> dict[str, nn.Parameter]:
         else:
             wanted = bool(units & chosen) or (recipe.units is None and not units)
             if wanted and units - chosen:
-                raise recipe.refused(f"units {min(units & chosen)} and {min(units - chosen)} share {name}")
+                raise recipe.refused(
+                    f"units {min(units & chosen)} and {min(units - chosen)} share {name}; name all of them or none"
+                )
         if wanted:
+            if name in subject.storage and subject.storage[name].index_bytes:
+                raise recipe.refused(
+                    f"{name} is pruned already by another sparsity=, and stored without its zeros; name it in one"
+                )
             found[name] = parameter
     if not found:
         raise recipe.refused("there is no weight that it is for")
+    groups = [list(found.values())] if recipe.options["by"] == "all" else [[one] for one in found.values()]
+    if not any(_zeros(recipe.value, group) for group in groups):
+        raise recipe.refused("it zeroes no weight; give a larger share")
     return found
 
 
 def _counted(
-    subject: Subject, recipe: Recipe, targets: Mapping[str, Tensor], convert: Callable[[nn.Module], None]
+    subject: Subject, recipe: Recipe, names: Collection[str], convert: Callable[[nn.Module], None]
 ) -> dict[str, int]:
-    """The non-zeros of each of these in the pruned model, which is built for it."""
+    """The non-zeros of each of these parameters in the pruned model, which is built for it."""
     if subject.device.type == "meta":
         raise recipe.refused("by=all depends on the weights, and the model has none; use by=matrix")
     with subject.open() as opened, build.quiet(), torch.no_grad():
         convert(opened.model)
         weights = dict(opened.model.named_parameters())
-        return {name: int(torch.count_nonzero(weights[name])) for name in targets}
+        return {name: int(torch.count_nonzero(weights[name])) for name in names}
 
 
 # Storage -------------------------------------------------------------------------------------------------------------

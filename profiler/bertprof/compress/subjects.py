@@ -14,6 +14,7 @@ import msgspec
 import torch
 from torch import nn
 
+from bertprof import formatting
 from bertprof.attribution import Region, component_of_parameter
 from bertprof.components import Component
 from bertprof.compress.recipe import Recipe
@@ -24,6 +25,9 @@ from bertprof.measure.inputs import Inputs
 from bertprof.measure.parameters import Storage
 from bertprof.measure.subject import Opened, Subject
 from bertprof.record import Caveat
+
+NONZERO_UNKNOWN = "nonzero-unknown"
+"""The code of the caveat that a count of non-zeros is lost."""
 
 Change = Callable[[nn.Module, Mapping[str, Region]], None]
 """Changes a model in place, given its regions as they are before."""
@@ -127,7 +131,8 @@ def restructured(
     """The subject with another structure.
 
     What is stored is taken over for parameters that the change leaves as they are; a new one is stored in as many bytes
-    a scalar as the one of its name was, or, where there was none, as most are.
+    a scalar as the one of its name was, or, where there was none, as most are. How many of its scalars are not zero its
+    shape does not tell: where a count that had zeros is lost so, a caveat says it.
 
     Args:
         subject: the model as it is.
@@ -142,6 +147,7 @@ def restructured(
     assert subject.twin is not None
     twin = copy.deepcopy(subject.twin)
     stored = {id(p): subject.storage[name] for name, p in twin.named_parameters() if name in subject.storage}
+    names = {id(parameter): name for name, parameter in twin.named_parameters()}
     before = subject.regions
     _keeping_ties(twin, before, change)
     moved = subject.twin_inputs if inputs is None else inputs(subject.twin_inputs)
@@ -151,6 +157,8 @@ def restructured(
         size = _bytes_a_scalar([subject.storage[name]]) if name in subject.storage else most
         new = Storage(parameter.numel(), parameter.numel() * (size or 0))
         storage[name] = stored.get(id(parameter), new)
+    left = {id(parameter) for parameter in twin.parameters()}
+    lost = [name for identity, name in names.items() if identity not in left] if left - names.keys() else []
 
     @contextmanager
     def open_() -> Iterator[Opened]:
@@ -173,7 +181,7 @@ def restructured(
         regions=regions,
         open=open_,
         storage=storage,
-        caveats=[*subject.caveats, *caveats],
+        caveats=[*subject.caveats, *caveats, *lost_nonzeros(subject, recipe, lost)],
     )
 
 
@@ -239,6 +247,32 @@ def converted(
         storage={**subject.storage, **storage},
         caveats=[*subject.caveats, *caveats],
     )
+
+
+def lost_nonzeros(subject: Subject, recipe: Recipe, lost: Iterable[str]) -> list[Caveat]:
+    """A caveat where a count of non-zeros is lost that had zeros; one is enough.
+
+    Args:
+        subject: the model as it was.
+        recipe: what is applied to it.
+        lost: the parameters of its twin whose non-zeros are not counted after that; vectors among them say nothing.
+    """
+    assert subject.twin is not None
+    known: dict[str, tuple[int, int]] = {}
+    had_zeros = set()
+    for name, parameter in subject.twin.named_parameters():
+        stored = subject.storage.get(name)
+        if stored is not None and stored.nonzero_parameters is not None:
+            known[name] = stored.nonzero_parameters, stored.parameters
+            if parameter.dim() >= 2 and stored.nonzero_parameters < stored.parameters:
+                had_zeros.add(name)
+    if had_zeros.isdisjoint(lost) or any(caveat.code == NONZERO_UNKNOWN for caveat in subject.caveats):
+        return []
+    nonzero, every = (formatting.exact(sum(counts)) for counts in zip(*known.values(), strict=True))
+    quantised = recipe.method.stage == "quantization"
+    why = "rounding changes which weights are zero" if quantised else "how many zeros go depends on the weights"
+    text = f"non-zeros are not counted after {recipe.text}: {why}; before it {nonzero} of {every} were left"
+    return [Caveat(code=NONZERO_UNKNOWN, text=text)]
 
 
 def matrices(subject: Subject) -> Iterator[tuple[str, nn.Parameter, Component, int | None]]:

@@ -156,7 +156,7 @@ def _short(value: float) -> str:
 # A diff ---------------------------------------------------------------------------------------------------------------
 
 _PANELS = (
-    ("bytes", "Parameters", "", 1e6, "MB"),
+    ("bytes", "Weights", "", 1e6, "MB"),
     ("flops", "Theoretical cost", " FLOPs", 1e6, "MFLOPs"),
     ("time", "Run time", " ms", 1.0, "ms"),
 )

@@ -79,7 +79,7 @@ def _incomparable(diff: Diff) -> list[str]:
         side = "AFTER" if dequantised(diff.after) else "BEFORE"
         why.append(
             f"no kernel runs the weights of {side} as they are stored: they were dequantised, and its time is that of "
-            "the float model, no speed-up"
+            "its float model: no speed-up of the narrower weights"
         )
     if keys:
         why.append(f"{', '.join(keys)} differ{'s' if len(keys) == 1 else ''}")
@@ -225,8 +225,12 @@ def _nonzero(total: Row) -> Finding | None:
     shares = [_share(nonzero.before, every.before), _share(nonzero.after, every.after)]
     if all(share is None or share >= rows.SPARSE_BELOW for share in shares):
         return None
-    texts = ["not counted" if share is None else f"{100 * share:.1f} %" for share in shares]
-    return Finding("parameters that are not zero", detail=" → ".join(texts))
+    known = [f"{100 * share:.1f} %" for share in shares if share is not None]
+    if len(known) < len(shares):
+        side = "before" if shares[0] is None else "after"
+        known.append(f"{'after' if side == 'before' else 'before'}, {side} not counted")
+        return Finding("parameters that are not zero", detail=" ".join(known))
+    return Finding("parameters that are not zero", detail=" → ".join(known))
 
 
 def _share(part: float | None, whole: float | None) -> float | None:

@@ -169,9 +169,11 @@ def details(row: Row, baseline: Row, brief: bool = False) -> list[str]:
         found.append(f"Failed: {row.failed}")
     found += [f"Caveat: {caveat}" for caveat in _caveats(row)]
     found += row.notes
-    if row.model is not None and not brief:
-        found.append(f"Run: {', '.join([row.model, *row.settings])}")
-    return [formatting.line(sentence if sentence.endswith((".", "?")) else f"{sentence}.", 1000) for sentence in found]
+    sentences = [sentence if sentence.endswith((".", "?")) else f"{sentence}." for sentence in found]
+    if row.model not in (None, systems.BASELINE):
+        asked = "".join(f" --after {setting}" for setting in row.settings)
+        sentences.append(f"By itself: bertprof diff {systems.BASELINE} {row.model}{asked}")
+    return [formatting.line(sentence, 1000) for sentence in sentences]
 
 
 def _timed(speed: Speed) -> str:
