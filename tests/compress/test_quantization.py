@@ -269,7 +269,7 @@ def test_of_sparse_storage_only_what_is_not_zero_is_packed():
     half = sparse(tiny("bert"), "fp16").storage[name]
     assert half == Storage(values, values // 8 + 2 * values // 2, values // 2, values // 8)
     # What is not zero is packed, and stays so.
-    assert not unknown(subject)
+    assert not unknown(applied(drawn("bert"), "sparsity=0.5,storage=bitmap+bits=4"))
     for kernel in ("int8", "int8-weight", "int4-weight"):
         with pytest.raises(UsageError, match=r"its kernel reads every weight, zeros as well: leave out storage="):
             sparse(tiny("bert"), kernel)
