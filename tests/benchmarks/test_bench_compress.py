@@ -60,5 +60,6 @@ def test_zeros_are_no_faster(note: Note):
 
 def test_shared_weights_are_no_faster(note: Note):
     change, said = noted(note, "albert-base-v2", "not faster")
-    assert change.verdict in ("same", "slower")
+    assert change.low is not None
+    assert change.low >= 1 / 1.02  # not faster; whether the same or slower is within a hair of the margin
     assert "stand once for 12 units, and each unit multiplies by them as before" in said

@@ -428,6 +428,17 @@ def test_rows_whose_time_is_not_sure_are_not_named():
     assert found == "MACs -50.0 %, time -25 %"
 
 
+def test_a_smaller_model_that_is_surely_not_faster():
+    # Rounds of 100 to 104 ms for 100: as long, or longer than the margin of 2 %, but never shorter.
+    after = side(*usual(ffn=row(FFN, 60, 650, 200, nonzero_parameters=80), **KNOWN), recipes=("sparsity=0.6",))
+    after.end_to_end_ms = [100.0, 104.0] * (ROUNDS // 2)
+    assert Comparison(BEFORE, after).diff().row("total").metrics["time"].verdict == "inconclusive"
+    assert "multiplied as any number" in (said(BEFORE, after) or "")
+    # Of one that may as well be faster, nothing is known.
+    after.end_to_end_ms = [96.0, 104.0] * (ROUNDS // 2)
+    assert said(BEFORE, after) is None
+
+
 # Nothing to say -------------------------------------------------------------------------------------------------------
 
 

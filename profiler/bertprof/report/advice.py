@@ -49,10 +49,10 @@ def why(diff: Diff) -> str | None:
     """One sentence on why the latency did or did not follow the size of the model.
 
     None where it is not surely known whether the latency changed, where neither it nor the model did, and where the
-    sides did other work.
+    sides did other work. Of a smaller model with as many MACs it is enough that it is surely not faster.
     """
     time, macs = (diff.row("total").metrics.get(metric) for metric in ("time", "macs"))
-    if diff.times not in ("rounds", "processes") or time is None or time.verdict not in SURE or time.ratio is None:
+    if diff.times not in ("rounds", "processes") or time is None or time.ratio is None or time.low is None:
         return None
     if macs is None or macs.verdict == "n/a" or not macs.ratio:
         return None
@@ -61,7 +61,11 @@ def why(diff: Diff) -> str | None:
         return None
     if size is None and macs.verdict == "same" and time.verdict == "same":
         return None
-    if not 1 / (1 + diff.margin) <= macs.ratio <= 1 + diff.margin:
+    as_many = 1 / (1 + diff.margin) <= macs.ratio <= 1 + diff.margin
+    spared_nothing = as_many and size is not None and size.shrank and time.low >= 1 / (1 + diff.margin)
+    if time.verdict not in SURE and not spared_nothing:
+        return None
+    if not as_many:
         return _by_work(diff, time, macs, size)
     if time.verdict == "faster":
         return _by_kernels(diff, macs)
