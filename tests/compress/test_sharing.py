@@ -12,7 +12,7 @@ from torch import nn
 import bertprof
 from bertprof import Component
 from bertprof.compress.recipe import parse_all
-from bertprof.compress.subjects import matrices, units_of
+from bertprof.compress.subjects import places_of, units_of
 from bertprof.errors import UsageError
 from bertprof.measure import live
 from bertprof.record import Breakdown
@@ -165,7 +165,8 @@ def test_of_the_chosen_units_one_set_is_left(chosen: list[int], which: str):
     left = sum(parameter.numel() for parameter in model.parameters()) - (len(chosen) - 1) * each
     assert parameters(subject) == left
     # What several units use is of none of them.
-    of_units = [unit for _, _, component, unit in matrices(subject) if component is Component.FFN]
+    places = [p for p in places_of(subject).values() if p.component is Component.FFN and p.parameter.dim() >= 2]
+    of_units = [min(place.units) if len(place.units) == 1 else None for place in places]
     shares = which != "share-units=attention"
     alone = [unit for unit in range(5) if not (shares and unit in chosen)]
     assert sorted(unit for unit in of_units if unit is not None) == sorted(2 * alone)

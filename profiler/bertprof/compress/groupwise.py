@@ -12,14 +12,13 @@ from bertprof.compress.quantization import (
     backend_with,
     is_matrix,
     no_kernel_caveat,
-    places_of,
     quantised_caveat,
     sharers,
     stored_float,
     values_of,
 )
 from bertprof.compress.recipe import Recipe
-from bertprof.compress.subjects import converted, lost_nonzeros, one_a_unit, units_of
+from bertprof.compress.subjects import converted, lost_nonzeros, one_a_unit, places_of, units_of
 from bertprof.measure.parameters import Storage
 from bertprof.measure.subject import Subject
 

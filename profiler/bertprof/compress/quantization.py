@@ -21,7 +21,15 @@ from bertprof.components import Component
 from bertprof.compress import kernels
 from bertprof.compress.methods import FLOAT_BITS
 from bertprof.compress.recipe import Recipe
-from bertprof.compress.subjects import chosen_units, converted, lost_nonzeros, units_of
+from bertprof.compress.subjects import (
+    Place,
+    chosen_units,
+    converted,
+    lost_nonzeros,
+    places_of,
+    stored_of,
+    units_of,
+)
 from bertprof.measure.build import DTYPES
 from bertprof.measure.parameters import Storage
 from bertprof.measure.subject import Opened, Subject
@@ -58,7 +66,7 @@ def cast(subject: Subject, recipe: Recipe) -> Subject:
 
     storage = {}
     for parameter_name, parameter in subject.twin.named_parameters():
-        before = _stored(subject, parameter_name, parameter)
+        before = stored_of(subject, parameter_name, parameter)
         if parameter.is_floating_point():
             size = before.index_bytes + values_of(before) * dtype.itemsize
             storage[parameter_name] = before._replace(parameter_bytes=size)
@@ -124,9 +132,8 @@ def _run_by(kernel: kernels.Kernel, width: int, subject: Subject, recipe: Recipe
     twice, in the form that each of both reads. How many are not zero is not known of what is rounded.
 
     Raises:
-        UsageError: weights are stored without their zeros, and the kernel reads every weight.
-        UsageError: weights of the units are no linears, are of shapes that the kernel does not take, or are shared with
-            units that the recipe is not for.
+        UsageError: weights of the units are no linears, are of shapes that the kernel does not take, are stored without
+            their zeros, or are shared with units that the recipe is not for.
     """
     assert subject.twin is not None
     places = places_of(subject)
@@ -155,7 +162,7 @@ def _run_by(kernel: kernels.Kernel, width: int, subject: Subject, recipe: Recipe
             sizes.append(before.parameter_bytes)
         storage[name] = Storage(before.parameters, sum(sizes))
     for name, number in copies.items():
-        before = _stored(subject, name, places[name].parameter)
+        before = stored_of(subject, name, places[name].parameter)
         more = (number - 1 + (name in floats)) * places[name].parameter.nbytes
         storage[name] = before._replace(parameter_bytes=before.parameter_bytes + more)
 
@@ -185,7 +192,7 @@ def _run_by(kernel: kernels.Kernel, width: int, subject: Subject, recipe: Recipe
 
 
 def _linears_of(
-    kernel: kernels.Kernel, subject: Subject, recipe: Recipe, places: "Mapping[str, Place]"
+    kernel: kernels.Kernel, subject: Subject, recipe: Recipe, places: Mapping[str, Place]
 ) -> tuple[list[_Linear], list[str]]:
     """The linears that a recipe is for, and those outside of the units that stay float, since they do not fit."""
     assert subject.twin is not None
@@ -228,7 +235,7 @@ def _linears_of(
     return list(found.values()), left
 
 
-def _tables_of(subject: Subject, recipe: Recipe, places: "Mapping[str, Place]") -> dict[str, list[str]]:
+def _tables_of(subject: Subject, recipe: Recipe, places: Mapping[str, Place]) -> dict[str, list[str]]:
     """The weights of the tables that a recipe is for → the paths of the modules that look up in them."""
     width = recipe.options.get("embedding", FLOAT_BITS)
     if width not in (8, FLOAT_BITS):
@@ -248,7 +255,7 @@ def _tables_of(subject: Subject, recipe: Recipe, places: "Mapping[str, Place]") 
     return found
 
 
-def _held_outside(model: nn.Module, paths: Collection[str], places: "Mapping[str, Place]") -> set[str]:
+def _held_outside(model: nn.Module, paths: Collection[str], places: Mapping[str, Place]) -> set[str]:
     """The parameters that some other module than those at the paths holds."""
     names = {id(place.parameter): name for name, place in places.items()}
     holders = [module for path, module in model.named_modules() if path not in paths]
@@ -261,36 +268,7 @@ def _put(model: nn.Module, paths: list[str], module: nn.Module) -> None:
         setattr(model.get_submodule(holder), leaf, module)
 
 
-# What is where, and what a reader must know --------------------------------------------------------------------------
-
-
-class Place(NamedTuple):
-    """A parameter of the twin: its first name, the module that holds it, its component, and the units that use it."""
-
-    name: str
-    parameter: nn.Parameter
-    holder: nn.Module
-    component: Component
-    units: frozenset[int]
-
-
-def places_of(subject: Subject) -> dict[str, Place]:
-    """Every parameter by its first name; one that is tied to a head belongs to what it is tied to."""
-    assert subject.twin is not None
-    twin = subject.twin
-    users: dict[int, set[int]] = {}
-    for unit, slot in enumerate(units_of(twin, subject.regions)):
-        for parameter in slot.module.parameters():
-            users.setdefault(id(parameter), set()).add(unit)
-    components: dict[int, list[Component]] = {}
-    for name, parameter in twin.named_parameters(remove_duplicate=False):
-        components.setdefault(id(parameter), []).append(component_of_parameter(name, subject.regions))
-    places = {}
-    for name, parameter in twin.named_parameters():
-        component = next((c for c in components[id(parameter)] if c is not Component.HEAD), Component.HEAD)
-        holder = twin.get_submodule(name.rpartition(".")[0])
-        places[name] = Place(name, parameter, holder, component, frozenset(users.get(id(parameter), ())))
-    return places
+# What is quantised, and what a reader must know -----------------------------------------------------------------------
 
 
 def is_matrix(leaf: str, parameter: Tensor) -> bool:
@@ -302,10 +280,6 @@ def sharers(place: Place) -> str:
     """Which units use a weight, in words."""
     units = ", ".join(map(str, sorted(place.units)))
     return f"units {units} share {place.name}"
-
-
-def _stored(subject: Subject, name: str, parameter: nn.Parameter) -> Storage:
-    return subject.storage.get(name, Storage(parameter.numel(), parameter.nbytes))
 
 
 def values_of(storage: Storage) -> int:
@@ -321,7 +295,7 @@ def stored_float(subject: Subject, recipe: Recipe, place: Place) -> Storage:
     Raises:
         UsageError: it is quantised already, by another recipe.
     """
-    before = _stored(subject, place.name, place.parameter)
+    before = stored_of(subject, place.name, place.parameter)
     if before.parameter_bytes - before.index_bytes < 2 * values_of(before):
         raise recipe.refused(f"{place.name} is quantised already")
     return before

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bertprof.components import Component
 from bertprof.compress.pruning import called_units
 from bertprof.compress.recipe import Recipe
-from bertprof.compress.subjects import NONZERO_UNKNOWN, chosen_units, converted, matrices
+from bertprof.compress.subjects import NONZERO_UNKNOWN, chosen_units, converted, places_of, stored_of, users_of
 from bertprof.measure import build
 from bertprof.measure.parameters import Storage
 from bertprof.measure.subject import Subject
@@ -55,10 +55,7 @@ def sparsity(subject: Subject, recipe: Recipe) -> Subject:
         for names in [list(targets)] if together else [[name] for name in targets]:
             zero_smallest([weights[name] for name in names], _zeros(recipe.value, (targets[name] for name in names)))
 
-    storage = {}
-    for name, parameter in subject.twin.named_parameters():
-        size = parameter.numel()
-        storage[name] = subject.storage.get(name, Storage(size, size * parameter.element_size()))
+    storage = {name: stored_of(subject, name, one) for name, one in subject.twin.named_parameters()}
     unknown = {name for name, stored in storage.items() if stored.nonzero_parameters is None}
     if subject.workload.weights == "random" or subject.device.type == "meta":
         storage |= {name: storage[name]._replace(nonzero_parameters=storage[name].parameters) for name in unknown}
@@ -90,14 +87,13 @@ def _targets(subject: Subject, recipe: Recipe) -> dict[str, nn.Parameter]:
     """The parameters of the twin that are pruned, by name."""
     assert subject.twin is not None
     slots = called_units(subject.twin, subject.regions)
-    users: dict[int, set[int]] = {}
-    for unit, slot in enumerate(slots):
-        for parameter in slot.module.parameters():
-            users.setdefault(id(parameter), set()).add(unit)
+    users = users_of(slots)
     chosen = set(chosen_units(recipe, len(slots)))
     found = {}
-    for name, parameter, component, _ in matrices(subject):
+    for name, parameter, _, component, _ in places_of(subject).values():
         units = users.get(id(parameter), set())
+        if parameter.dim() < 2 or component is Component.ADD_NORM or name.endswith("bias"):
+            continue
         if component in _TABLES:
             wanted = recipe.options["embedding"] == "yes"
         elif component is Component.HEAD:

@@ -8,7 +8,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import torch
@@ -275,23 +275,44 @@ def lost_nonzeros(subject: Subject, recipe: Recipe, lost: Iterable[str]) -> list
     return [Caveat(code=NONZERO_UNKNOWN, text=text)]
 
 
-def matrices(subject: Subject) -> Iterator[tuple[str, nn.Parameter, Component, int | None]]:
-    """The weights of two dimensions or more: name, parameter of the twin, component, and unit, None outside of all.
+class Place(NamedTuple):
+    """A parameter of the twin: its first name, the module that holds it, its component, and the units that use it."""
 
-    Tables of the embedding and of relative positions are among them; norms, biases and the like are not. A weight that
-    several units use is of none.
+    name: str
+    parameter: nn.Parameter
+    holder: nn.Module
+    component: Component
+    units: frozenset[int]
+
+
+def places_of(subject: Subject) -> dict[str, Place]:
+    """Every parameter by its first name; one that is tied to a head belongs to what it is tied to.
+
+    So does `count_parameters` have it: a tied table is of the embedding, though a head may be built first.
     """
     assert subject.twin is not None
+    twin = subject.twin
+    users = users_of(units_of(twin, subject.regions))
+    components: dict[int, list[Component]] = {}
+    for name, parameter in twin.named_parameters(remove_duplicate=False):
+        components.setdefault(id(parameter), []).append(component_of_parameter(name, subject.regions))
+    places = {}
+    for name, parameter in twin.named_parameters():
+        component = next((c for c in components[id(parameter)] if c is not Component.HEAD), Component.HEAD)
+        holder = twin.get_submodule(name.rpartition(".")[0])
+        places[name] = Place(name, parameter, holder, component, frozenset(users.get(id(parameter), ())))
+    return places
+
+
+def users_of(slots: Iterable[Slot]) -> dict[int, set[int]]:
+    """Parameter, by identity → the units that use it, in the order of the slots."""
     users: dict[int, set[int]] = {}
-    for unit, slot in enumerate(units_of(subject.twin, subject.regions)):
+    for unit, slot in enumerate(slots):
         for parameter in slot.module.parameters():
             users.setdefault(id(parameter), set()).add(unit)
-    components: dict[int, list[Component]] = {}
-    for name, parameter in subject.twin.named_parameters(remove_duplicate=False):
-        components.setdefault(id(parameter), []).append(component_of_parameter(name, subject.regions))
-    for name, parameter in subject.twin.named_parameters():
-        units = users.get(id(parameter), set())
-        # As `count_parameters` has it: a tied table is of the embedding, though a head may be built first.
-        component = next((c for c in components[id(parameter)] if c is not Component.HEAD), Component.HEAD)
-        if parameter.dim() >= 2 and component is not Component.ADD_NORM and not name.endswith("bias"):
-            yield name, parameter, component, next(iter(units)) if len(units) == 1 else None
+    return users
+
+
+def stored_of(subject: Subject, name: str, parameter: nn.Parameter) -> Storage:
+    """What is stored for a parameter of the twin: as it stands there, where nothing else is said."""
+    return subject.storage.get(name, Storage(parameter.numel(), parameter.nbytes))
