@@ -19,6 +19,7 @@ import transformers
 import transformers.modeling_utils  # (scipy, which it imports where there is some, adds a filter of warnings)
 from hypothesis import HealthCheck, settings
 from torch import nn
+from typer.testing import Result
 
 from bertprof.formatting import plain
 from bertprof.measure import build, host, noise
@@ -236,3 +237,13 @@ def note() -> Iterator[Note]:
         *rows,
     ]
     REPORT.write_text("\n".join(lines) + "\n")
+
+
+def failed(result: Result, *parts: str) -> None:
+    """Exit 2, one line on stderr that holds `parts`, nothing on stdout."""
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("bertprof: ")
+    for part in parts:
+        assert part in line

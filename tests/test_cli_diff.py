@@ -16,7 +16,7 @@ from bertprof import comparison, configuration, difference, session
 from bertprof.cli import app
 from bertprof.readiness import Check
 from bertprof.record import Breakdown
-from conftest import TINY
+from conftest import TINY, failed
 
 REAL = Path(__file__).parent / "data" / "bert-base-uncased.json"
 BERTPROF = [sys.executable, "-m", "bertprof"]
@@ -32,16 +32,6 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     monkeypatch.setattr(configuration, "HUB_DEADLINE_S", 0.2)
     return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
-
-
-def failed(result: Result, *parts: str) -> None:
-    """Exit 2, one line on stderr that holds `parts`, nothing on stdout."""
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("bertprof: ")
-    for part in parts:
-        assert part in line
 
 
 def changed(path: str, change: Callable[[Breakdown], None] = lambda b: None, source: Path = REAL) -> str:

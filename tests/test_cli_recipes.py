@@ -15,6 +15,7 @@ from bertprof import configuration
 from bertprof.cli import app
 from bertprof.compress.methods import METHODS
 from bertprof.measure import build
+from conftest import failed
 
 REAL = Path(__file__).parent / "data" / "bert-base-uncased.json"
 
@@ -28,16 +29,6 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     monkeypatch.setattr(configuration, "HUB_DEADLINE_S", 0.2)
     return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
-
-
-def failed(result: Result, *parts: str) -> None:
-    """Exit 2, one line on stderr that holds `parts`, nothing on stdout."""
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("bertprof: ")
-    for part in parts:
-        assert part in line
 
 
 def fine(result: Result) -> str:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from bertprof import configuration, session
 from bertprof.cli import app
 from bertprof.survey import systems, table2
+from conftest import failed
 from tabled import BASE, by_hand
 
 
@@ -42,16 +43,6 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     monkeypatch.setattr(session, "survey_table2", measured)
     return calls
-
-
-def failed(result: Result, *parts: str) -> None:
-    """The command failed with exit 2 and one line on stderr that holds `parts`."""
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("bertprof: ")
-    for part in parts:
-        assert part in line
 
 
 def test_options_reach_the_measurement(run: Any, asked: list[dict[str, Any]]):
