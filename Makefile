@@ -29,12 +29,17 @@ bench: .venv/installed-dev  ## speed, overhead and how sure diff is, in 40 quiet
 process-runs: .venv/installed-dev  ## runs over 40 minutes, on which the rules for saved records are tested
 	$(BIN)/python tests/benchmarks/process_runs.py tests/data/process-runs.json
 
-reports: .venv/installed  ## the published results that need a machine: Figure 2 and Table 2 on this CPU
+reports: .venv/installed  ## the published results that need a machine: Figure 2, Tables 1 and 2 and the methods on this CPU
 	$(BIN)/bertprof survey figure2 --device cpu --min-time 20s \
 	  -o reports/figure2-cpu/figure2.json -o reports/figure2-cpu/figure2.png \
 	  -o reports/figure2-cpu/figure2.html -o reports/figure2-cpu/figure2.md
 	$(BIN)/bertprof survey table2 --device cpu --threads 1 \
 	  -o reports/table2-cpu/table2.json -o reports/table2-cpu/table2.html -o reports/table2-cpu/table2.md
+	$(BIN)/bertprof survey methods --device cpu --threads 1 \
+	  -o reports/methods-cpu/methods.json -o reports/methods-cpu/methods.png \
+	  -o reports/methods-cpu/methods.html -o reports/methods-cpu/methods.md
+	$(BIN)/bertprof survey table1 --record reports/methods-cpu/methods.json \
+	  -o reports/methods-cpu/table1.html -o reports/methods-cpu/table1.md
 
 .venv/bin/python:
 	$(PYTHON) -c "import sys; sys.exit('bertprof needs Python 3.11 or newer; set PYTHON=' if sys.version_info < (3, 11) else 0)"

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from bertprof import configuration, session
 from bertprof.cli import app
+from bertprof.report.table2 import PARTS
 from bertprof.survey import systems, table2
 from conftest import failed
 from tabled import BASE, by_hand
@@ -71,6 +72,14 @@ def test_a_saved_table_is_shown_by_both_commands(run: Any, saved: str, tmp_path:
     result = run("report", saved, "-o", "t.md", "-o", "t.html")
     assert result.exit_code == 0, result.output
     assert "ΔMS/ΔA" in (tmp_path / "t.md").read_text()
+
+
+def test_a_table_of_the_first_version_is_shown(run: Any):
+    result = run("survey", "table2", "--record", Path(__file__).parent / "data" / "table2-1.0.json")
+    assert result.exit_code == 0, result.output
+    assert "DeFormer" in result.stdout
+    assert "not run: it decomposes attention" in " ".join(result.stdout.split())
+    assert PARTS["later"] not in result.stdout
 
 
 def test_json(run: Any, saved: str):

@@ -569,7 +569,7 @@ def test_another_machine_compares_by_counts_only(key: str, field: str, value: ob
 
 def test_all_that_can_be_let_through_is_known_and_nothing_else():
     assert set(MISMATCHES) == {
-        *("batch_size", "sequence_length", "padding", "task", "units"),
+        *("batch_size", "sequence_length", "segments", "padding", "task", "units"),
         *("device", "threads", "cpu", "gpu", "torch", "kernel"),
     }
     with pytest.raises(UsageError, match=r"--allow-mismatch weather: there is no such key; use one of batch_size, "):

@@ -25,13 +25,16 @@ def test_a_real_record_comes_back_as_it_was_but_of_this_version(tmp_path: Path):
     breakdown.save(tmp_path / "again.json")
     old, new = REAL.read_text().splitlines(), (tmp_path / "again.json").read_text().splitlines()
     assert [line for line in new if line not in old] == [
-        ' "schema_version": "1.3",',
+        ' "schema_version": "1.4",',
+        *(line for line in new if line.startswith(' "workload": ')),
         ' "checkpoint": null,',
         ' "kept_units": null,',
         ' "end_to_end_p95_ms": null,',
         ' "run": null,',
     ]
-    assert [line for line in old if line not in new] == [' "schema_version": "1.0",']
+    workloads = [next(line for line in lines if line.startswith(' "workload": ')) for lines in (old, new)]
+    assert workloads[1].replace('"segments":null,', "") == workloads[0]
+    assert [line for line in old if line not in new] == [' "schema_version": "1.0",', workloads[0]]
     assert bertprof.load(tmp_path / "again.json") == breakdown
 
 
@@ -50,21 +53,24 @@ def test_what_an_older_record_always_had_it_must_have():
 
 @pytest.mark.parametrize(
     ("version", "missing"),
-    [("1.0", None), ("1.1", "checkpoint"), ("1.2", "checkpoint"), ("1.3", "checkpoint"), ("1.10", "checkpoint")],
+    [("1.0", None), ("1.1", "checkpoint"), ("1.2", "checkpoint"), ("1.3", "checkpoint"), ("1.10", "segments")],
 )
 def test_from_its_version_on_a_field_has_to_be_there(version: str, missing: str | None):
     if missing is None:
-        assert record.decode(changed(schema_version=version), "b.json").schema_version == "1.3"
+        assert record.decode(changed(schema_version=version), "b.json").schema_version == "1.4"
         return
-    with pytest.raises(RecordError, match=rf"missing required field `{missing}` - at `\$`"):
+    where = r"\$.workload" if missing == "segments" else r"\$"
+    with pytest.raises(RecordError, match=rf"missing required field `{missing}` - at `{where}`"):
         record.decode(changed(schema_version=version), "b.json")
     if version == "1.1":
         assert record.decode(changed(schema_version=version, checkpoint=None), "b.json").run is None
         return
-    whole = {"checkpoint": None, "end_to_end_p95_ms": 120.0, "run": "r"}
+    whole: dict[str, Any] = {"checkpoint": None, "end_to_end_p95_ms": 120.0, "run": "r"}
     if version != "1.2":
         whole["kept_units"] = list(range(12))
-    for field in whole:
+    if version == "1.10":
+        whole["workload__segments"] = None
+    for field in whole.keys() - {"workload__segments"}:
         lacking = {key: value for key, value in whole.items() if key != field}
         with pytest.raises(RecordError, match=rf"missing required field `{field}` - at `\$`"):
             record.decode(changed(schema_version=version, **lacking), "b.json")
@@ -187,7 +193,7 @@ def changed(**changes: Any) -> bytes:
         ({"workload": DELETE}, "missing required field `workload`"),
         ({"workload__batch_size": 0}, r">= 1 - at `\$.workload.batch_size`"),
         ({"schema": "something.else"}, 'no "schema": "bertprof.breakdown"'),
-        ({"schema_version": "2.3"}, "record version 2.3; this bertprof reads up to 1.3: upgrade it"),
+        ({"schema_version": "2.3"}, "record version 2.3; this bertprof reads up to 1.4: upgrade it"),
         ({"schema_version": 1}, "no usable schema_version"),
         ({"schema_version": "x"}, "no usable schema_version"),
         ({"schema_version": "1"}, "no usable schema_version"),
@@ -245,12 +251,12 @@ def test_an_invalid_record_is_refused_with_the_path_of_the_field(changes: dict[s
 
 
 def test_unknown_fields_of_a_newer_minor_version_are_tolerated():
-    known = {"checkpoint": None, "end_to_end_p95_ms": None, "run": None, "kept_units": None}
+    known = {"checkpoint": None, "end_to_end_p95_ms": None, "run": None, "kept_units": None, "workload__segments": None}
     newer = changed(schema_version="1.7", **known, weather="fine", costs__0__colour="blue")
     read = record.decode(newer, "b.json")
     assert read.total("parameters") == 109_482_240
     # What is written again is what this version knows, and says so.
-    assert b'"schema_version": "1.3"' in record.encode(read)
+    assert b'"schema_version": "1.4"' in record.encode(read)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"schema": 1}'])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bertprof.difference import Diff
     from bertprof.errors import BertprofError
     from bertprof.record import Breakdown, load
-    from bertprof.session import breakdown, compare, diff, profile
+    from bertprof.session import breakdown, compare, diff, profile, survey_methods, survey_table1
 
 __all__ = [
     "BertprofError",
@@ -36,6 +36,8 @@ __all__ = [
     "diff",
     "load",
     "profile",
+    "survey_methods",
+    "survey_table1",
 ]
 
 _HOMES = {
@@ -48,6 +50,8 @@ _HOMES = {
     "diff": "bertprof.session",
     "load": "bertprof.record",
     "profile": "bertprof.session",
+    "survey_methods": "bertprof.session",
+    "survey_table1": "bertprof.session",
 }
 
 

@@ -14,6 +14,7 @@ Affects = Literal["counts", "times", "units"]
 _CONDITIONS: Mapping[str, tuple[Affects, Callable[[Breakdown], object]]] = {
     "batch_size": ("counts", lambda side: side.workload.batch_size),
     "sequence_length": ("counts", lambda side: side.workload.sequence_length),
+    "segments": ("counts", lambda side: _segments(side.workload.segments)),
     "padding": ("counts", lambda side: side.workload.padding),
     "task": ("counts", lambda side: side.workload.task),
     "units": ("units", lambda side: side.units),
@@ -47,13 +48,25 @@ def mismatches(before: Breakdown, after: Breakdown, allowed: Collection[str] = (
     return [
         Mismatch(key=key, before=_said(of(before)), after=_said(of(after)), affects=affects, allowed=key in allowed)
         for key, (affects, of) in _CONDITIONS.items()
-        if of(before) != of(after) and affects in given
+        if of(before) != of(after)
+        and affects in given
+        # What a model that knows no segments does is the same for all of one length.
+        and not (key == "segments" and None in (of(before), of(after)))
     ]
 
 
 def dequantised(side: Breakdown | Side) -> bool:
     """Whether weights are stored in a width that no kernel here runs: their times are those of the float model."""
     return any(caveat.code == "no-kernel" for caveat in side.caveats)
+
+
+def has_cache(side: Breakdown | Side) -> bool:
+    """Whether a segment of each sequence is computed beforehand: what that takes is neither counted nor timed."""
+    return any(caveat.code == "cached-segment" for caveat in side.caveats)
+
+
+def _segments(lengths: Sequence[int] | None) -> str | None:
+    return None if lengths is None else " + ".join(map(str, lengths))
 
 
 def _said(value: object) -> str:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = schema.DIFF
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
+
+_ADDED = {f"$.{side}.workload.segments": (1, 1) for side in ("before", "after")}
+"""The version that added a field, by its path."""
 
 Whole = Annotated[int, msgspec.Meta(ge=-MOST, le=MOST)]
 Finite = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]
@@ -261,7 +264,7 @@ def decode(content: bytes, where: str) -> Diff:
 def of(head: dict[str, Any], where: str) -> Diff:
     """The same from the JSON object."""
     schema.expect(head, where, SCHEMA)
-    diff = schema.convert(head, where, Diff, SCHEMA_VERSION, {})
+    diff = schema.convert(head, where, Diff, SCHEMA_VERSION, _ADDED)
     for problem in _odd(diff):
         raise schema.invalid(where, problem)
     diff.schema_version = SCHEMA_VERSION
@@ -278,18 +281,19 @@ def _odd(diff: Diff) -> Iterator[str]:
         if row.component is None and row.level in ("component", "cell"):
             yield f"null in a row of a component - at `$.rows[{i}].component`"
         for metric, change in row.metrics.items():
-            problem = _odd_change(change)
+            problem = odd_change(change)
             if problem:
                 yield f"{problem} - at `$.rows[{i}].metrics.{metric}`"
     if "total" not in seen:
         yield "no row of the total - at `$.rows`"
     for i, gate in enumerate(diff.gates):
-        problem = _odd_change(gate.change) if gate.change is not None else None
+        problem = odd_change(gate.change) if gate.change is not None else None
         if problem:
             yield f"{problem} - at `$.gates[{i}].change`"
 
 
-def _odd_change(change: Change) -> str | None:
+def odd_change(change: Change) -> str | None:
+    """What is wrong with a change, if anything is."""
     if (change.change is None) != (change.before is None or change.after is None):
         return "a change is known where both sides are, and only there"
     if change.change is None and (change.ratio is not None or change.verdict != "n/a"):

@@ -97,6 +97,7 @@ def _subject(side: Side, found: Configuration | None, time: bool) -> "subject.Su
     request = subject.Request(
         batch_size=side["batch_size"],
         sequence_length=side["sequence_length"],
+        segments=side["segments"],
         padding=side["padding"],
         dtype=side["dtype"],
         attention=side["attention"],

@@ -23,10 +23,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = schema.BREAKDOWN
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 
 _ADDED: Mapping[str, tuple[int, int]] = MappingProxyType(
-    {"$.checkpoint": (1, 1), "$.end_to_end_p95_ms": (1, 2), "$.run": (1, 2), "$.kept_units": (1, 3)}
+    {
+        "$.checkpoint": (1, 1),
+        "$.end_to_end_p95_ms": (1, 2),
+        "$.run": (1, 2),
+        "$.kept_units": (1, 3),
+        "$.workload.segments": (1, 4),
+    }
 )
 """The version that added a field, by its path. A record older than that may lack it; one of that version may not."""
 
@@ -47,8 +53,10 @@ class Workload(msgspec.Struct, kw_only=True):
     """What was asked for: the model and the work it was given.
 
     `config_sha256` tells two models of one name apart. `sequence_length` is in tokens, null where the inputs of a live
-    module show none. `padding` is the share of padded tokens, null where a mask does not tell. `clock`, `marks` and
-    `weights` are null where no time was measured. `weights` is "module" for a live module, whatever it holds.
+    module show none. `segments` are the lengths of the parts of which each sequence is made, as question and passage;
+    null where it is not said. `padding` is the share of padded tokens, null where a mask does not tell. `clock`,
+    `marks` and `weights` are null where no time was measured. `weights` is "module" for a live module, whatever it
+    holds.
     """
 
     model: str
@@ -57,6 +65,7 @@ class Workload(msgspec.Struct, kw_only=True):
     task: str | None = None
     batch_size: Size
     sequence_length: Size | None
+    segments: list[Size] | None = None
     padding: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = 0.0
     mask: Literal["none", "2d", "4d"] = "none"
     dtype: str

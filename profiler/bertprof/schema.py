@@ -17,7 +17,7 @@ from bertprof.errors import RecordError
 
 Document = TypeVar("Document", bound=msgspec.Struct)
 
-BREAKDOWN, DIFF, TABLE2 = "bertprof.breakdown", "bertprof.diff", "bertprof.table2"
+BREAKDOWN, DIFF, TABLE2, METHODS = "bertprof.breakdown", "bertprof.diff", "bertprof.table2", "bertprof.methods"
 """What `schema` says in our documents."""
 
 _KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -25,6 +25,7 @@ _KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         BREAKDOWN: ("the record of one model", "bertprof breakdown -o"),
         DIFF: ("a diff", "bertprof diff -o"),
         TABLE2: ("the survey's Table 2", "bertprof survey table2 -o"),
+        METHODS: ("the survey's methods", "bertprof survey methods -o"),
     }
 )
 """What each is called, and what makes it."""
@@ -46,7 +47,7 @@ def head_of(content: bytes, where: str) -> dict[str, Any]:
 
 
 def expect(head: Mapping[str, Any], where: str, kind: str) -> None:
-    """Makes sure that an object is a document of a kind: BREAKDOWN, DIFF or TABLE2.
+    """Makes sure that an object is a document of a kind: BREAKDOWN, DIFF, TABLE2 or METHODS.
 
     Raises:
         RecordError: it is another one, or none of ours.
@@ -75,7 +76,8 @@ def convert(
         where: what to call the file in an error.
         kind: what it is to be.
         version: the version that this bertprof writes.
-        added: the version that added a field, by its path. A document older than that may lack it.
+        added: the version that added a field, by its path, `$.rows[].size` in a list. A document older than that may
+            lack it.
 
     Raises:
         RecordError: it is of a newer major version, or a field is missing or wrongly typed.
@@ -127,7 +129,7 @@ def _absent(
             inner = f"{path}.{key}"
             if key in found:
                 yield from _absent(found[key], value, inner, version, added)
-            elif inner not in added or version >= added[inner]:
+            elif version >= added.get(re.sub(r"\[\d+\]", "[]", inner), (0, 0)):
                 yield f"Object missing required field `{key}` - at `{path}`"
     elif isinstance(complete, list) and isinstance(found, list):
         for i, (item, value) in enumerate(zip(found, complete, strict=False)):

@@ -14,6 +14,7 @@ from bertprof.pairs import expect_known, interleaved
 from bertprof.record import Breakdown
 from bertprof.sides import Asked
 from bertprof.survey import claims
+from bertprof.survey.methods import Methods, View
 from bertprof.survey.table2 import Table2
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def breakdown(
     device: str = "auto",
     batch_size: int = 1,
     sequence_length: int = 128,
+    segments: Sequence[int] | None = None,
     padding: float = 0.0,
     dtype: str = "float32",
     attention: str = "sdpa",
@@ -53,6 +55,8 @@ def breakdown(
         device: auto (CUDA where there is some), cpu, cuda or cuda:N.
         batch_size: sequences in a batch.
         sequence_length: tokens in a sequence.
+        segments: the lengths of the parts of each sequence, as question and passage, for methods that tell them apart;
+            they overrule sequence_length.
         padding: share of each sequence that is padding, 0 to below 1, hidden by one prebuilt mask.
         dtype: float32, float16, bfloat16 or float64.
         attention: sdpa (fused) or eager.
@@ -81,6 +85,7 @@ def breakdown(
         device=device,
         batch_size=batch_size,
         sequence_length=sequence_length,
+        segments=segments,
         padding=padding,
         dtype=dtype,
         attention=attention,
@@ -332,6 +337,58 @@ def survey_table2(
     asked = Asked(device=device, batch_size=batch_size, sequence_length=sequence_length)
     plan = Plan(threads=threads, time=time, min_time_s=min_time_s)
     return measured.table2(asked, plan, command, progress)
+
+
+class Surveyed(TypedDict, total=False):
+    """What `survey_methods` and `survey_table1` take: device, batch_size, sequence_length and threads as in
+    `breakdown`, for all methods but those that have segments of their own.
+
+    Attributes:
+        time: measure times; otherwise nothing runs, and all is counted.
+        min_time_s: seconds of sampling at least, for each method together with BERT-base.
+        command: how to make it again, which the document records.
+        progress: is told which method is at what step, and how far the whole is.
+    """
+
+    device: str
+    batch_size: int
+    sequence_length: int
+    threads: int | None
+    time: bool
+    min_time_s: float
+    command: str | None
+    progress: Progress
+
+
+def survey_methods(**asked: Unpack[Surveyed]) -> Methods:
+    """Counts and measures every method of the survey's Sections 3.1 to 3.4, each beside BERT-base on the same work.
+
+    A method that fails, as for want of memory, says why, and the others go on.
+
+    Raises:
+        BertprofError: BERT-base itself can be neither counted nor, on that device, measured.
+        TypeError: there is no such argument.
+    """
+    return _surveyed("methods", asked)
+
+
+def survey_table1(**asked: Unpack[Surveyed]) -> Methods:
+    """The same, shown as the survey's Table 1: what each branch of compression changes of each component."""
+    return _surveyed("table1", asked)
+
+
+def _surveyed(view: View, asked: Surveyed) -> Methods:
+    expect_known(asked, Surveyed, f"survey_{view}")
+    from bertprof.survey import measured_methods
+
+    plan = Plan(asked.get("threads"), asked.get("time", True), asked.get("min_time_s", 2.0))
+    workload = Asked(
+        device=asked.get("device", "auto"),
+        batch_size=asked.get("batch_size", 1),
+        sequence_length=asked.get("sequence_length", 128),
+    )
+    progress = asked.get("progress", silent)
+    return measured_methods.methods(workload, plan, view, asked.get("command"), progress)
 
 
 def doctor(

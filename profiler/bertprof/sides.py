@@ -34,6 +34,7 @@ class Side(TypedDict):
     device: str
     batch_size: int
     sequence_length: int
+    segments: list[int] | None
     padding: float
     dtype: str
     attention: str
@@ -50,6 +51,7 @@ DEFAULTS = Side(
     device="auto",
     batch_size=1,
     sequence_length=128,
+    segments=None,
     padding=0.0,
     dtype="float32",
     attention="sdpa",
@@ -68,6 +70,7 @@ class Asked(TypedDict, total=False):
     device: str
     batch_size: int
     sequence_length: int
+    segments: Sequence[int] | None
     padding: float
     dtype: str
     attention: str
@@ -82,7 +85,7 @@ def asked_of(model: str, inputs: str | None, asked: Asked) -> Side:
     """What is asked of a model, whose name may carry recipes, and the defaults of what is not.
 
     Raises:
-        UsageError: a recipe behind the name cannot be read.
+        UsageError: a recipe behind the name cannot be read, or the segments are none.
     """
     found: dict[str, Any] = {**DEFAULTS, **asked, "inputs": inputs}
     if isinstance(found["recipes"], str):
@@ -92,7 +95,18 @@ def asked_of(model: str, inputs: str | None, asked: Asked) -> Side:
             raise UsageError(f"recipe {text!r}: write it as text, such as 'heads=6'")
     found["model"], own = recipe.split_model(model)
     found |= {"overrides": texts(found["overrides"]), "anatomy": dict(found["anatomy"])}
-    return cast(Side, {**found, "recipes": [*own, *found["recipes"]]})
+    return _segmented(cast(Side, {**found, "recipes": [*own, *found["recipes"]]}))
+
+
+def _segmented(side: Side) -> Side:
+    """A side whose sequence is as long as its segments together, where it has some."""
+    if side["segments"] is None:
+        return side
+    segments = list(side["segments"])
+    if len(segments) < 2 or not all(type(length) is int and length > 0 for length in segments):
+        listed = ",".join(map(str, segments))
+        raise UsageError(f"--segments {listed}: give the lengths of two segments or more, such as 24,296")
+    return {**side, "segments": segments, "sequence_length": sum(segments)}
 
 
 def texts(overrides: Mapping[str, Any] | None) -> dict[str, str]:
@@ -128,6 +142,7 @@ def checked(side: Side, threads: int | None, min_time_s: float, time: bool) -> C
             raise UsageError("weights are loaded to be timed: --weights and --no-time exclude each other")
         return found
     given = {
+        "--segments": side["segments"] is not None,
         "--padding": bool(side["padding"]),
         "--task": side["task"] is not None,
         "--set": bool(side["overrides"]),
@@ -206,6 +221,7 @@ def like(other: Breakdown, model: str) -> Side:
         "device": w.device,
         "batch_size": w.batch_size,
         "sequence_length": w.sequence_length,
+        "segments": w.segments,
         "padding": w.padding or 0.0,
         "dtype": w.dtype,
         "attention": w.attention if w.attention in ("sdpa", "eager") else DEFAULTS["attention"],
@@ -213,11 +229,24 @@ def like(other: Breakdown, model: str) -> Side:
     }
 
 
+def lengths(text: str, where: str) -> list[int]:
+    """The lengths of segments: 24,296 or 24/296.
+
+    Raises:
+        UsageError: they are no whole numbers.
+    """
+    pieces = re.split("[,/]", text)
+    if not all(re.fullmatch(r"\s*\d{1,9}\s*", piece) for piece in pieces):
+        raise UsageError(f"{where}: give the lengths of two segments or more, such as 24,296")
+    return list(map(int, pieces))
+
+
 _TYPES: Mapping[str, type] = {
     "inputs": str,
     "device": str,
     "batch_size": int,
     "sequence_length": int,
+    "segments": list,
     "padding": float,
     "dtype": str,
     "attention": str,
@@ -241,6 +270,7 @@ def changed(side: Side, pairs: Sequence[str], option: str) -> Side:
         UsageError: a key is unknown, or a value is not of its kind.
     """
     new: dict[str, Any] = {**side, "overrides": dict(side["overrides"]), "recipes": list(side["recipes"])}
+    named = set()
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if not separator or not key or not value:
@@ -252,10 +282,13 @@ def changed(side: Side, pairs: Sequence[str], option: str) -> Side:
             new["recipes"].append(value)
         elif name in _TYPES:
             new[name] = _typed(value, _TYPES[name], f"{option} {pair}")
+            named.add(name)
         else:
             known = ", ".join((*_TYPES, "apply", "set.FIELD"))
             raise UsageError(f"{option} {pair}: there is no {key!r}; use one of {known}")
-    return cast(Side, new)
+    if "sequence_length" in named and "segments" not in named:
+        new["segments"] = None  # which are those of the length that is replaced
+    return _segmented(cast(Side, new))
 
 
 def _typed(value: str, kind: type, where: str) -> Any:
@@ -263,6 +296,8 @@ def _typed(value: str, kind: type, where: str) -> Any:
         if value.lower() not in ("true", "false"):
             raise UsageError(f"{where}: it is true or false")
         return value.lower() == "true"
+    if kind is list:
+        return lengths(value, where)
     try:
         return kind(value)
     except ValueError:

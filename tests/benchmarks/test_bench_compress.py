@@ -58,6 +58,21 @@ def test_zeros_are_no_faster(note: Note):
     assert "are multiplied as any number, by the same kernels" in said
 
 
+def test_zeros_that_are_skipped_are_faster_at_95_percent(note: Note):
+    change, said = noted(note, f"{MODEL}+sparsity=0.95,storage=csr,execute=csr", "> 1")
+    assert change.verdict == "faster"
+    assert change.high is not None
+    assert change.high < 1
+    assert said.startswith("MACs -92.4 %, time -")
+    assert "by other kernels, CSR by " in said
+
+
+def test_zeros_that_are_skipped_are_slower_at_60_percent(note: Note):
+    change, said = noted(note, f"{MODEL}+sparsity=0.6,storage=csr,execute=csr", "< 1")
+    assert change.verdict == "slower"
+    assert said.startswith("MACs -58.4 %, time +")
+
+
 def test_shared_weights_are_no_faster(note: Note):
     change, said = noted(note, "albert-base-v2", "not faster")
     assert change.low is not None

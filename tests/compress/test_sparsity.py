@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import bertprof
 from bertprof import Component
-from bertprof.compress.sparsity import zero_smallest
+from bertprof.compress.zeros import zero_smallest, zero_two_of_four
 from bertprof.errors import UsageError
 from bertprof.measure import profiler
 from bertprof.measure.subject import Subject
@@ -57,6 +57,24 @@ def test_the_smallest_become_zero_of_equal_ones_the_first(rows: list[list[float]
     assert torch.equal(torch.cat(weights), expected)
 
 
+@given(
+    st.lists(st.lists(VALUES, min_size=8, max_size=8), min_size=1, max_size=3),
+    st.sampled_from([torch.float16, torch.bfloat16, torch.float32]),
+)
+def test_of_each_four_the_two_smallest_of_equal_ones_the_first(rows: list[list[float]], dtype: torch.dtype):
+    weight = torch.tensor(rows, dtype=dtype)
+    expected = weight.clone()
+    for row in expected:
+        for start in (0, 4):
+            for i in sorted(range(start, start + 4), key=lambda i: (abs(float(row[i])), i))[:2]:
+                row[i] = 0
+    transposed = weight.t().contiguous()
+    zero_two_of_four(weight)
+    assert torch.equal(weight, expected)
+    zero_two_of_four(transposed.t())  # a view
+    assert torch.equal(transposed.t(), expected)
+
+
 def test_of_each_matrix_the_same_share():
     model = drawn("bert")
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -95,6 +113,29 @@ def test_of_all_matrices_together():
     )
     (caveat,) = (caveat for caveat in record.caveats if caveat.code == "zeros-by-weights")
     assert caveat.text.startswith("which matrices hold the zeros depends on the weights (module)")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_of_each_four_inputs(family: str):
+    subject, model = applied(drawn(family), "sparsity=2:4,embedding=yes"), drawn(family)
+    before = dict(model.named_parameters())
+    pruned = 0
+    with subject.open() as opened:
+        for name, parameter in opened.model.named_parameters():
+            if not (parameter == 0).any():
+                assert torch.equal(parameter, before[name])
+                continue
+            pruned += 1
+            by_outputs = name.startswith("h.")  # GPT-2's Conv1D is a linear transposed
+            rows = [w.t() if by_outputs else w.flatten(1) for w in (parameter, before[name])]
+            zero, whole = (w.unflatten(1, (-1, 4)) for w in rows)
+            assert torch.equal((zero == 0).sum(-1), torch.full(zero.shape[:2], 2))
+            assert torch.equal(zero.abs().sum(-1), whole.abs().sort(-1).values[..., 2:].sum(-1))
+    assert pruned == sum(stored.index_bytes > 0 for stored in subject.storage.values())
+    record = counted(subject)
+    assert record.total("nonzero_parameters") == sum(p.numel() for p in model.parameters()) - sum(
+        zeros(subject).values()
+    )
 
 
 EMBEDDINGS = ("word", "position", "token_type")
@@ -184,6 +225,62 @@ def test_bert_base_in_every_format():
         assert found.total("parameter_bytes") == size
         assert found.total("nonzero_parameters") == rest + nonzero
         assert (found.total("parameters"), found.total("macs")) == (109_482_240, 11_174_215_680)
+
+
+def test_bert_base_at_95_percent_in_csr():
+    """By hand: a linear of 768 × 768 keeps 29,491 of 589,824, one of 768 × 3,072 117,965 of 2,359,296."""
+    square, wide = 589_824 - 560_333, 2_359_296 - 2_241_331  # round(560,332.8), round(2,241,331.2)
+    assert (square, wide) == (29_491, 117_965)
+    linears = {
+        Component.ATTENTION_LINEAR_IN: 36 * (8 * square + 4 * 769 + 4 * 768),
+        Component.ATTENTION_LINEAR_OUT: 12 * (8 * square + 4 * 769 + 4 * 768),
+        Component.FFN: 12 * (16 * wide + 4 * (769 + 3073) + 4 * (768 + 3072)),
+        Component.HEAD: 8 * square + 4 * 769 + 4 * 768,
+    }
+    macs = {
+        Component.ATTENTION_LINEAR_IN: 36 * square * 128,
+        Component.ATTENTION_LINEAR_OUT: 12 * square * 128,
+        Component.FFN: 24 * wide * 128,
+        Component.HEAD: square,
+    }
+    for execute in ("dense", "csr"):
+        recipe = f"sparsity=0.95,storage=csr,execute={execute}"
+        found = bertprof.breakdown(BASE, recipes=[recipe], time=False)
+        for component, size in linears.items():
+            costs = found.of(component)
+            assert sum(cost.parameter_bytes for cost in costs) == size
+            if execute == "csr":
+                assert sum(cost.macs for cost in costs) == macs[component]
+    assert found.total("macs") == sum(macs.values()) + 301_989_888
+    assert found.total("parameter_bytes") == sum(linears.values()) + 4 * (23_835_648 + 38_400)
+
+
+def test_bert_base_in_2_4():
+    weights = 49 * 768 * 768 + 24 * 768 * 3072
+    for dtype, size in (("float32", 4), ("float16", 2)):
+        found = bertprof.breakdown(BASE, recipes=["sparsity=2:4"], dtype=dtype, time=False)
+        # Half of the values, and two bits for each: an eighth of a byte for each weight.
+        assert found.total("parameter_bytes") == size * (109_482_240 - weights) + size * weights // 2 + weights // 8
+        assert found.total("nonzero_parameters") == 109_482_240 - weights // 2
+        assert found.total("macs") == 11_174_215_680
+        (caveat,) = (caveat for caveat in found.caveats if caveat.code == "semi-structured-dense")
+        assert caveat.text == (
+            "2:4 weights are stored without their zeros and executed dense, as MACs and times say: "
+            "only CUDA devices have kernels for them"
+        )
+
+
+@pytest.mark.parametrize("before", [0.1, 0.8])
+def test_zeros_of_a_checkpoint_are_among_the_two_of_four(before: float, folder: Callable[..., Path]):
+    model = with_zeros(before)
+    found = bertprof.breakdown(saved(folder("bert"), model), recipes=["sparsity=2:4"], time=False, sequence_length=8)
+    subject = applied(model, "sparsity=2:4")
+    with subject.open() as opened:
+        left = sum(int(torch.count_nonzero(p)) for p in opened.model.parameters())
+    assert found.total("nonzero_parameters") == left
+    # Half is stored, whatever it is.
+    assert found.total("parameter_bytes") == 4 * (found.total("parameters") - 25_600) + 2 * 25_600 + 25_600 // 8
+    assert "zeros-by-weights" in [caveat.code for caveat in found.caveats]
 
 
 def test_index_bytes_and_odd_sizes():
@@ -319,6 +416,14 @@ def test_what_it_cannot_prune():
         applied(nn.Sequential(nn.LayerNorm(3)), "sparsity=0.5", torch.ones(1, 3))
     with pytest.raises(UsageError, match="there is no unit 3"):
         applied(drawn("bert"), "units=3:sparsity=0.5")
+    for option in ("by=matrix", "by=all", "storage=dense", "storage=csr", "execute=csr", "execute=dense"):
+        why = f"2:4 says itself which weights go and how the rest is stored; leave out {option.partition('=')[0]}="
+        with pytest.raises(UsageError, match=f"^recipe sparsity=2:4,{option}: {why}$"):
+            applied(drawn("bert"), f"sparsity=2:4,{option}")
+    with pytest.raises(
+        UsageError, match=r": a row of encoder\.layer\.0\.output\.dense\.weight has 18 weights, no multiple of 4$"
+    ):
+        applied(drawn("bert"), "ffn=18+sparsity=2:4")
     for share in ("1e-300", "0.0002", "1e-300,by=all"):  # the largest matrix has 2,048 weights
         with pytest.raises(UsageError, match=r"^recipe sparsity=\S+: it zeroes no weight; give a larger share$"):
             applied(drawn("bert"), f"sparsity={share}")

@@ -39,6 +39,11 @@ def mobilebert() -> int:
     return words + 24 * (narrowed + attention + ffns + widened) + 512 * 512 + 512
 
 
+def bilstm(inputs: int, hidden: int) -> int:
+    """Two directions of four gates with two biases each."""
+    return 2 * (4 * hidden * (inputs + hidden) + 8 * hidden)
+
+
 PARAMETERS = {
     # Sanh et al. 2019: neither types nor pooler.
     "distilbert": ((30_522 + 512) * 768 + 2 * 768 + 6 * unit(768, 3072), 66_362_880),
@@ -53,6 +58,16 @@ PARAMETERS = {
     "zhao-48": (bert(12, 48, 192, 4_928), 602_928),
     "zhao-96": (bert(12, 96, 384, 4_928), 1_874_016),
     "zhao-192": (bert(12, 192, 768, 4_928), 6_420_672),
+    # Tang et al. 2019b: 963,002 without the two tables, 1,143,203 and 2,645,402 for pairs.
+    "tang-bilstm": (2 * 30_522 * 300 + bilstm(600, 150) + 300 * 200 + 200 + 200 * 2 + 2, 19_276_202),
+    "tang-bilstm-mnli": (2 * 30_522 * 300 + bilstm(600, 150) + 1200 * 200 + 200 + 200 * 3 + 3, 19_456_403),
+    "tang-bilstm-qqp": (2 * 30_522 * 300 + bilstm(600, 300) + 2400 * 200 + 200 + 200 * 2 + 2, 20_958_602),
+    # Liu et al. 2019: 90 MB and 11 MB.
+    "liu-bilstm": (30_522 * 768 + bilstm(768, 300) + 600 * 600 + 2 * 600 + 600 * 3 + 3, 26_371_899),
+    # Chia et al. 2018: a 39th of GPT's 116,534,784.
+    "chia-cnn": (30_522 * 82 + 41_100 + 7 * 50_100 + 800 * 100 + 100 + 100 * 2 + 2, 2_974_906),
+    # Chen et al. 2020: 7.4 % of BERT-base on average. 31 taps of 128², five biases and six batch norms in each cell.
+    "adabert": (31_034 * 128 + 256 + 8 * (31 * 128**2 + 5 * 128 + 12 * 128 + 3) + 9 + 258, 8_053_539),
     **{f"bert_uncased_L-{n}_H-{h}_A-{h // 64}": (bert(n, h, 4 * h), bert(n, h, 4 * h)) for n, h in TURC},
 }
 
@@ -110,6 +125,12 @@ def test_fields_that_are_set_are_the_students():
         ("student=tinybert-6+layers=3", 45_691_392),
         ("student=tinybert-4+vocabulary=4928", 14_350_248 - (30_522 - 4_928) * 312),
         ("student=tinybert-4+share-units", 14_350_248 - 3 * unit(312, 1200)),
+        # Both tables of words, 300 wide.
+        ("student=tang-bilstm+vocabulary=5000", 19_276_202 - 2 * (30_522 - 5_000) * 300),
+        ("student=chia-cnn+factor-embedding=32", 2_974_906 - 30_522 * 82 + 30_522 * 32 + 32 * 82),
+        # Half of the cells; each has its weight in the mean of all.
+        ("student=adabert+layers=4", 8_053_539 - 4 * 510_084),
+        ("student=adabert+share-units", 8_053_539 - 7 * 510_084),
     ],
 )
 def test_students_are_compressed_further(recipes: str, parameters: int):
@@ -149,3 +170,62 @@ def test_what_is_no_student(model: str, why: str):
 def test_a_student_longer_than_its_positions(folder: Callable[..., Path]):
     with pytest.raises(BertprofError, match="--seq-length 128 is beyond the model's 40 positions"):
         bertprof.breakdown(f"{TEACHER}+student={folder()}", time=False)
+
+
+# Of students with another backbone ------------------------------------------------------------------------------------
+
+BACKBONES = ("tang-bilstm", "tang-bilstm-mnli", "liu-bilstm", "chia-cnn", "adabert")
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("recipe", ["bf16", "bits=4", "sparsity=0.5", "sparsity=0.5,embedding=yes", "vocabulary=100"])
+def test_recipes_that_work_on_any_backbone(name: str, recipe: str):
+    """Run and counted: what is smaller is so by closed form, in the backbone too."""
+    plain = bertprof.breakdown(name, sequence_length=8, time=False)
+    found = bertprof.breakdown(f"{name}+{recipe}", sequence_length=8, min_time_s=0)
+    assert all(sample > 0 for sample in found.end_to_end_ms or [])
+    assert found.total("macs") == plain.total("macs")
+    backbone = next(c for c in (Component.RECURRENT, Component.CONVOLUTION) if plain.of(c))
+    before, after = (sum(cost.parameter_bytes for cost in b.of(backbone)) for b in (plain, found))
+    if recipe == "bf16":
+        assert 2 * found.total("parameter_bytes") == plain.total("parameter_bytes")
+    elif recipe == "bits=4":  # matrices at half a byte a weight and up to 128 ranges each; the rest stays float
+        assert 0.125 < after / before < 0.135
+    elif recipe.startswith("sparsity"):
+        scalars = sum(cost.parameters for cost in plain.of(backbone))
+        nonzero = sum(cost.nonzero_parameters or 0 for cost in found.of(backbone))
+        assert 0.5 <= nonzero / scalars < 0.51  # biases and norms stay
+    else:
+        assert after == before
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        ("tang-bilstm+int8", "weight_ih_l0 of backbone.lstm (LSTM) is not the weight of an nn.Linear"),
+        ("chia-cnn+int8-weight", "weight of backbone.convolutions.0 (Conv1d) is not the weight of an nn.Linear"),
+        ("adabert+int4-weight", "weight of cells.0.edges.0.1 (Conv1d) is not the weight of an nn.Linear"),
+        ("tang-bilstm+heads=6", "the model has no encoder units"),
+        ("chia-cnn+ffn=10", "the model has no encoder units"),
+        ("liu-bilstm+layers=1", "the model has no encoder units"),
+        ("liu-bilstm+share-units", "it has no two units"),
+        ("chia-cnn+units=0:bits=4", "there is no unit 0; the model has 0"),
+        ("adabert+heads=1", "heads of unit 0 cannot be removed"),
+        ("adabert+ffn=1", "FFN columns of unit 0 cannot be removed"),
+        ("tang-bilstm+factor-embedding=8", "each word has 2 vectors, in as many tables"),
+        ("adabert+factor-embedding=8,layout=albert", "has no embedding of tables, norm and dropout alone"),
+    ],
+)
+def test_recipes_that_fit_no_such_student(model: str, why: str):
+    with pytest.raises(UsageError, match=r"^recipe ") as caught:
+        bertprof.breakdown(model, time=False)
+    assert why in str(caught.value)
+
+
+def test_bits_of_a_backbone_are_those_of_the_recipe():
+    """The LSTM stands for the units: `head=` is not for it."""
+    found = bertprof.breakdown("liu-bilstm+bits=2,head=32,embedding=32", time=False)
+    sizes = {component: sum(c.parameter_bytes for c in found.of(component)) for component in Component}
+    matrices = 2 * 4 * 300 * (768 + 300)
+    assert sizes[Component.RECURRENT] == matrices // 4 + 4 * 8 * 128 + 4 * 2 * 2 * 4 * 300
+    assert sizes[Component.HEAD] == 4 * (600 * 3 + 3)

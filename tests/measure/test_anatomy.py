@@ -135,7 +135,8 @@ def ids(batch: int = 2, length: int = 12) -> Inputs:
 
 
 def test_every_family_is_tested():
-    assert set(FAMILIES) == set(TABLES) == set(EXPECTED)
+    students = {family for family in TABLES if family.startswith("bertprof-")}  # see test_students_backbones
+    assert set(FAMILIES) == set(TABLES) - students == set(EXPECTED)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

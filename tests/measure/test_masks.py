@@ -40,7 +40,8 @@ def test_padding_is_hidden(family: str, attention: str):
 
 
 def test_every_family_is_tested():
-    assert set(EXACT) | {"mobilebert"} == set(TABLES)
+    students = {family for family in TABLES if family.startswith("bertprof-")}  # see test_students_backbones
+    assert set(EXACT) | {"mobilebert"} == set(TABLES) - students
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -36,6 +36,18 @@ def test_the_table(name: str, inputs: list[Any], outputs: list[Any], expected: i
     assert operators.extra_flops(name, [Operand(s) for s in inputs], [Operand(s) for s in outputs]) == expected
 
 
+def test_pools_and_batch_norm():
+    """A batch norm in eval mode scales and shifts; a pool does an operation for each place of its window."""
+    x, weight, window = Operand((2, 3, 5)), Operand((3,)), Operand(None, numbers=(4,))
+    assert operators.extra_flops("batch_norm", [x, weight, weight, weight, weight], [x]) == 2 * 30
+    nothing = Operand(None)
+    assert operators.extra_flops("batch_norm", [x, nothing, nothing, weight, weight], [x]) == 30
+    for name in ("max_pool1d", "avg_pool1d"):
+        assert operators.extra_flops(name, [x, window], [Operand((2, 3, 2))]) == 4 * 12
+    square = Operand(None, numbers=(2, 3))
+    assert operators.extra_flops("avg_pool2d", [Operand((1, 4, 6)), square], [Operand((1, 2, 2))]) == 6 * 4
+
+
 def test_integers_do_no_floating_point_operations():
     integer = Operand((2, 3), floating=False)
     assert operators.extra_flops("add", [integer, integer], [integer]) == 0

@@ -337,6 +337,20 @@ def test_time_that_follows_the_work():
     assert said(BEFORE, after) == "the time follows the MACs (-50.0 %)"
 
 
+def test_work_that_is_done_beforehand_is_not_spared():
+    halved = [row(c.component, (c.time_ms or [0])[0] / 2, c.macs // 2, c.parameters) for c in USUAL]
+    recipes = ("decompose-attention=9", "cache-segment=2")
+    with_cache = side(*halved, recipes=recipes, caveats=("cached-segment",))
+    text = "the time follows the MACs (-50.0 %); what AFTER has in its cache is computed beforehand, not spared"
+    assert said(BEFORE, with_cache) == text
+    assert said(BEFORE, side(*halved, recipes=recipes[:1])) == "the time follows the MACs (-50.0 %)"
+    # Of two caches, what is told is the work.
+    both = side(*USUAL, recipes=("decompose-attention=6", "cache-segment=2"), caveats=("cached-segment",))
+    assert said(both, with_cache) == "the time follows the MACs (-50.0 %)"
+    backwards = said(with_cache, BEFORE)
+    assert backwards == text.replace("-50.0", "+100.0").replace("AFTER", "BEFORE")
+
+
 def test_time_that_follows_the_work_and_not_the_size():
     table = row(EMBEDDING, 0.4, weights=100, unit=None)
     after = side(
@@ -393,6 +407,63 @@ def test_less_work_by_other_kernels():
     assert said(BEFORE, after) == (
         "MACs -16.0 %, time -60 %, by other kernels, torch → int8: "
         "ffn takes -60 % for as many MACs, now 60 % of the time"
+    )
+
+
+def sparse(ffn_ms: float, linear_ms: float) -> Breakdown:
+    """As BEFORE, with linears of which a tenth of the weights is left, run by kernels that skip zeros.
+
+    CSR: 8 bytes a weight that is left, so that 20 % of the bytes are.
+    """
+    rest = {
+        "embedding": row(EMBEDDING, 0.4, weights=100, unit=None, nonzero_parameters=100),
+        "linear": row(LINEAR, linear_ms, 32, 100, 0.8, nonzero_parameters=10, bytes_moved=8),
+        "ffn": row(FFN, ffn_ms, 65, 200, 0.8, nonzero_parameters=20, bytes_moved=16),
+    }
+    recipes = ("sparsity=0.9,storage=csr,execute=csr",)
+    return side(*usual(**rest), recipes=recipes, backend="torch, CSR by MKL")
+
+
+def test_zeros_that_are_skipped_spare_less_time_than_macs():
+    # 127 of 1,000 MACs; 15 + 9 + 0.4 + 6 + 3.6 = 34 of 100 ms. A MAC of the FFN takes 0.25 / 0.1 of the time.
+    # 130 FLOPs by 16 bytes and 64 by 8 are 8 FLOP/B. Other keeps 3.6 ms without MACs: 0.036 · (1 − 0.127) of the gap.
+    assert said(BEFORE, sparse(15, 9)) == (
+        "MACs -87.3 %, time -66 %, by other kernels, CSR by MKL: "
+        "ffn takes -75 % for -90.0 % MACs, 2.50 × the time for each, now 44 % of the time; "
+        "attention-linear takes -70 % for -90.0 % MACs, 3.00 × the time for each, now 26 % of the time; "
+        "other, without MACs, kept its time (no FLOPs: glue and launches), now 11 % of the time"
+    )
+
+
+def test_zeros_that_are_skipped_take_longer_than_they_spare():
+    # 72 + 45 + 10 = 127 ms
+    assert said(BEFORE, sparse(72, 45)) == (
+        "MACs -87.3 %, time +27 %, by other kernels, CSR by MKL: "
+        "ffn takes +20 % for -90.0 % MACs, 12.0 × the time for each, now 57 % of the time; "
+        "attention-linear takes +50 % for -90.0 % MACs, 15.0 × the time for each, now 35 % of the time"
+    )
+
+
+def test_zeros_that_are_skipped_against_the_same_executed_dense():
+    dense = {
+        "linear": row(LINEAR, 30, 320, 100, 0.8, nonzero_parameters=10),
+        "ffn": row(FFN, 60, 650, 200, 0.8, nonzero_parameters=20),
+    }
+    before = side(*usual(**dense), recipes=("sparsity=0.9,storage=csr",))
+    found = said(before, sparse(15, 9))
+    assert found is not None
+    assert found.startswith("MACs -87.3 %, time -66 %, by other kernels, CSR by MKL: ffn takes -75 % for -90.0 % MACs")
+
+
+def test_2_4_that_no_kernel_runs():
+    # Half of the weights and 2 bits for each: 2.125 bytes a weight, for 4.
+    ffn = cost(
+        FFN, 0, [60.0] * ROUNDS, macs=650, flops=1300, parameters=200, nonzero_parameters=100, parameter_bytes=425
+    )
+    found = said(BEFORE, side(*usual(**(KNOWN | {"ffn": ffn})), recipes=("sparsity=2:4",)))
+    assert found == (
+        "bytes -23.4 %, but the same MACs; "
+        "the new zeros (50 % of ffn) are multiplied as any number, by the same kernels"
     )
 
 

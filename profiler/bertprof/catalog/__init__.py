@@ -19,7 +19,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name: the full name, `organisation/model`.
         aliases: the other names that it goes by, the short one first.
         family: the configuration's `model_type`.
-        parameters: scalars of the base model (pooler in, no task's head), each once.
+        parameters: scalars of the base model (pooler in, no task's head), each once; of a student whose backbone is no
+            Transformer, the classifier is in.
         config: the fields of the configuration that make its architecture.
     """
 
@@ -35,14 +36,19 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.aliases[0] if self.aliases else self.name
 
     @property
-    def size(self) -> tuple[int, int, int]:
-        """L, H, A: encoder units, hidden size, attention heads (Section 2 of the survey)."""
+    def size(self) -> tuple[int, int, int | None]:
+        """L, H, A: encoder units, hidden size, attention heads (Section 2 of the survey).
+
+        Of a student with another backbone: its layers or cells, their width, None.
+        """
         fields = (
             ("num_hidden_layers", "n_layers", "n_layer"),
             ("hidden_size", "dim", "n_embd", "d_model"),
             ("num_attention_heads", "n_heads", "n_head"),
         )
-        layers, hidden, heads = (int(next(self.config[n] for n in names if n in self.config)) for names in fields)
+        layers, hidden, heads = (next((self.config[n] for n in names if n in self.config), None) for names in fields)
+        assert layers is not None
+        assert hidden is not None
         return layers, hidden, heads
 
 

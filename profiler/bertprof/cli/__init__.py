@@ -10,6 +10,7 @@ import typer
 
 import bertprof
 from bertprof.cli import comparing, measuring, reading
+from bertprof.cli import survey as surveying
 from bertprof.cli.console import Commands
 
 app = typer.Typer(
@@ -50,5 +51,7 @@ app.command("report")(reading.report_)
 app.command()(reading.doctor)
 app.command()(reading.models)
 app.command()(reading.methods)
-survey.command("figure2")(measuring.figure2)
-survey.command("table2")(measuring.table2)
+survey.command("figure2")(surveying.figure2)
+survey.command("table1")(surveying.table1)
+survey.command("table2")(surveying.table2)
+survey.command("methods")(surveying.methods)

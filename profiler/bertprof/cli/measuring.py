@@ -1,13 +1,10 @@
-"""`bertprof breakdown`, `bertprof survey figure2` and `bertprof survey table2`: measure, write, print."""
+"""`bertprof breakdown`: measure, write, print."""
 
-import shlex
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bertprof import catalog, record, report, schema, session, settings
+from bertprof import record, report, session, settings
 from bertprof.cli import console, options
 from bertprof.cli.options import (
     Apply,
@@ -24,6 +21,7 @@ from bertprof.cli.options import (
     NoTime,
     Output,
     Padding,
+    Segments,
     SeqLength,
     Set,
     Task,
@@ -32,8 +30,6 @@ from bertprof.cli.options import (
     Wide,
 )
 from bertprof.errors import UsageError
-from bertprof.survey import claims, systems
-from bertprof.survey import table2 as tables
 
 
 def breakdown(
@@ -48,6 +44,7 @@ def breakdown(
     device: Device = "auto",
     batch_size: BatchSize = 1,
     seq_length: SeqLength = 128,
+    segments: Segments = None,
     padding: Padding = 0.0,
     dtype: Dtype = "float32",
     attention: Attention = "sdpa",
@@ -88,6 +85,7 @@ def breakdown(
             device=device,
             batch_size=options.positive("--batch-size", batch_size),
             sequence_length=options.positive("--seq-length", seq_length),
+            segments=options.segments(segments),
             padding=padding,
             dtype=dtype,
             attention=attention,
@@ -108,93 +106,3 @@ def breakdown(
         console.show(record.encode(result).decode())
     else:
         console.show_documents([result], by, wide)
-
-
-def figure2(
-    device: Device = "auto",
-    seq_length: SeqLength = claims.SEQUENCE_LENGTH,
-    threads: Threads = None,
-    no_time: NoTime = False,
-    min_time: MinTime = "2s",
-    source: Annotated[
-        Path | None, typer.Option("--record", help="Check a saved record instead of measuring BERT-base.")
-    ] = None,
-    output: Output = None,
-    debug: Debug = False,
-) -> None:
-    """Reproduce Figure 2 and check its claims.
-
-    The default of 256 tokens is the length that the survey's later edition states; its first states none.
-    """
-    outputs = options.checked(output)
-    if source is not None:
-        if (device, seq_length, threads, no_time, min_time) != ("auto", claims.SEQUENCE_LENGTH, None, False, "2s"):
-            raise UsageError("--record checks a saved record, to which the options of a measurement do not apply")
-        result = record.load(source)
-    elif seq_length > claims.POSITIONS:
-        raise UsageError(f"--seq-length {seq_length}: BERT-base has {claims.POSITIONS} positions")
-    else:
-        with console.progress_bar() as progress:
-            result = session.survey_figure2(
-                device=device,
-                sequence_length=options.positive("--seq-length", seq_length),
-                threads=threads,
-                time=not no_time,
-                min_time_s=options.duration(min_time),
-                progress=progress,
-            )
-    verdicts = claims.check(result)
-    options.write([(path, report.render(result, path, "component", verdicts)) for path in outputs])
-    from bertprof.report import terminal
-
-    if catalog.find(result.workload.model) != catalog.find(claims.MODEL):
-        typer.echo(f"bertprof: the survey's claims are about {claims.MODEL}; this record is of another model", err=True)
-    console.show_documents([result], "component")
-    console.show("\n" + terminal.render_claims(verdicts, console.width(), console.color()))
-
-
-def table2(
-    device: Device = "auto",
-    batch_size: BatchSize = 1,
-    seq_length: SeqLength = 128,
-    threads: Threads = None,
-    no_time: NoTime = False,
-    min_time: MinTime = "2s",
-    source: Annotated[
-        Path | None, typer.Option("--record", help="Show a saved table instead of measuring its rows.")
-    ] = None,
-    output: Output = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
-    debug: Debug = False,
-) -> None:
-    """Reproduce Table 2: each printed row beside what is computed and measured here.
-
-    Sizes are counted; speeds are measured against BERT-base, each row interleaved with it (--min-time is for each row).
-    Accuracies stay the survey's. There is no .png or .svg of it.
-    """
-    outputs = options.checked(output)
-    for path in outputs:
-        report.check_suffix(path, tables.Table2)
-    if source is not None:
-        if (device, batch_size, seq_length, threads, no_time, min_time) != ("auto", 1, 128, None, False, "2s"):
-            raise UsageError("--record shows a saved table, to which the options of a measurement do not apply")
-        result = tables.load(source)
-    elif seq_length > claims.POSITIONS:
-        raise UsageError(f"--seq-length {seq_length}: {systems.BASELINE} has {claims.POSITIONS} positions")
-    else:
-        with console.progress_bar() as progress:
-            result = session.survey_table2(
-                device=device,
-                batch_size=options.positive("--batch-size", batch_size),
-                sequence_length=options.positive("--seq-length", seq_length),
-                threads=threads,
-                time=not no_time,
-                min_time_s=options.duration(min_time),
-                command=shlex.join(["bertprof", *sys.argv[1:]]),
-                progress=progress,
-            )
-    options.write([(path, report.render(result, path)) for path in outputs])
-    if json:
-        console.show(schema.encode(result).decode())
-    else:
-        console.show_documents([result], "component")

@@ -12,6 +12,13 @@ from bertprof.errors import UsageError
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; auto is CUDA where there is some.")]
 BatchSize = Annotated[int, typer.Option(help="Sequences in a batch.")]
 SeqLength = Annotated[int, typer.Option(help="Tokens in a sequence.")]
+Segments = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N,N",
+        help="The lengths of the segments of each sequence, as question and passage: 24,296; overrules --seq-length.",
+    ),
+]
 Dtype = Annotated[str, typer.Option(help="float32, float16, bfloat16 or float64.")]
 Attention = Annotated[str, typer.Option(help="sdpa (fused) or eager.")]
 Threads = Annotated[int | None, typer.Option(help="torch's threads within operators on the CPU.")]
@@ -82,6 +89,11 @@ def duration(text: str, option: str = "--min-time") -> float:
     if not 0 <= value <= sides.LONGEST_S:
         raise UsageError(f"{option} {text}: it must be between 0s and a day")
     return value
+
+
+def segments(text: str | None) -> list[int] | None:
+    """The lengths of segments, where they are given."""
+    return None if text is None else sides.lengths(text, f"--segments {text}")
 
 
 def share(text: str, option: str) -> float:

@@ -6,7 +6,17 @@ from types import MappingProxyType
 
 import msgspec
 
-from bertprof.compress import embedding, groupwise, pruning, quantization, sharing, sparsity
+from bertprof.compress import (
+    decomposition,
+    embedding,
+    fixed,
+    groupwise,
+    pruning,
+    quantization,
+    sharing,
+    sparse_execution,
+    sparsity,
+)
 from bertprof.compress.recipe import Recipe
 from bertprof.compress.subjects import own_copy
 from bertprof.measure.subject import Subject
@@ -26,6 +36,9 @@ _APPLIED: Mapping[str, Callable[[Subject, Recipe], Subject]] = MappingProxyType(
         "share-units": sharing.share_units,
         "factor-embedding": embedding.factor_embedding,
         "vocabulary": embedding.vocabulary,
+        "fixed-attention": fixed.fixed_attention,
+        "decompose-attention": decomposition.decompose,
+        "cache-segment": decomposition.cache_segment,
     }
 )
 """Method → what applies it. A student is another model from the start; see `bertprof.measurement`."""
@@ -45,6 +58,8 @@ def apply(subject: Subject, recipes: Sequence[Recipe]) -> Subject:
     recipes = [recipe for recipe in recipes if recipe.method.stage != "student"]
     if recipes:
         subject = own_copy(subject, recipes[0])
-    for recipe in recipes:
+    for recipe in sparsity.in_order(recipes):
+        sparse_execution.check_floats(subject, recipe)
         subject = _APPLIED[recipe.method.name](subject, recipe)
-    return replace(subject, workload=msgspec.structs.replace(subject.workload, recipes=texts))
+    caveats = [*subject.caveats, *decomposition.caveats_of(subject)]
+    return replace(subject, workload=msgspec.structs.replace(subject.workload, recipes=texts), caveats=caveats)

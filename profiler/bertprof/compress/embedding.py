@@ -47,8 +47,8 @@ class _Table(NamedTuple):
     tied: tuple[str, ...]
 
 
-def _words_of(subject: Subject, recipe: Recipe) -> _Table:
-    """The table of words of a model.
+def _words_of(subject: Subject, recipe: Recipe) -> list[_Table]:
+    """The tables of words of a model: one, or as many as each word has vectors (Tang's students have two).
 
     Raises:
         UsageError: it has none, or of several it cannot be told which it is.
@@ -56,25 +56,24 @@ def _words_of(subject: Subject, recipe: Recipe) -> _Table:
     model, regions = subject.twin, subject.regions
     assert model is not None
     bases = bases_of(model)
-    found: list[nn.Module]
+    found: set[nn.Module]
     if bases:
         base: Any = model.get_submodule(bases[0].path)
-        words = base.get_input_embeddings()
-        found = [words.words if isinstance(words, FactoredEmbedding) else words]
+        found = set(base.get_input_embeddings().modules())
     else:
-        found = [
+        found = {
             module
             for path, module in model.named_modules()
-            if isinstance(module, nn.Embedding)
-            and component_of_parameter(f"{path}.weight", regions) is Component.EMBEDDING
-        ]
-    if len(found) != 1 or not isinstance(found[0], nn.Embedding):
-        raise recipe.refused(f"of the model's {len(found)} tables it cannot be told which is that of the words")
-    (table,) = found
-    assert isinstance(table, nn.Embedding)
-    path = next(path for path, module in model.named_modules() if module is table)
-    names = [name for name, p in model.named_parameters(remove_duplicate=False) if p is table.weight]
-    return _Table(path, table, tuple(name for name in names if name != f"{path}.weight"))
+            if component_of_parameter(f"{path}.weight", regions) is Component.EMBEDDING
+        }
+    tables = [(p, m) for p, m in model.named_modules() if m in found and isinstance(m, nn.Embedding)]
+    if not tables or (len(tables) > 1 and not bases):
+        raise recipe.refused(f"of the model's {len(tables)} tables it cannot be told which is that of the words")
+    named = list(model.named_parameters(remove_duplicate=False))
+    return [
+        _Table(path, table, tuple(name for name, p in named if p is table.weight and name != f"{path}.weight"))
+        for path, table in tables
+    ]
 
 
 # Factorising ---------------------------------------------------------------------------------------------------------
@@ -93,7 +92,11 @@ def factor_embedding(subject: Subject, recipe: Recipe) -> Subject:
         UsageError: E is larger than the table, the table is tied to an output head or factorised already, or the layout
             does not fit the family.
     """
-    table = _words_of(subject, recipe)
+    table, *others = _words_of(subject, recipe)
+    if others:
+        raise recipe.refused(
+            f"each word has {1 + len(others)} vectors, in as many tables; there is no one to factorise"
+        )
     words, hidden = table.module.weight.shape
     width = recipe.value
     if width > min(words, hidden):
@@ -209,18 +212,20 @@ def vocabulary(subject: Subject, recipe: Recipe) -> Subject:
     Raises:
         UsageError: there are not that many words, or the padding is not among those that are left.
     """
-    table = _words_of(subject, recipe)
-    words, keep = table.module.num_embeddings, recipe.value
+    tables = _words_of(subject, recipe)
+    table, keep = tables[0].module, recipe.value
+    words = table.num_embeddings
     if keep > words:
         raise recipe.refused(f"the model has {words:,} words, and keeps that many at most")
     config = getattr(subject.twin, "config", None)
     padding = getattr(config, "pad_token_id", None)
-    padding = table.module.padding_idx if padding is None else padding
+    padding = table.padding_idx if padding is None else padding
     if padding is not None and keep < max(padding + 1, 2):
         raise recipe.refused(f"the padding has id {padding}; keep at least {max(padding + 1, 2)} words")
 
     def change(model: nn.Module, regions: Mapping[str, Region]) -> None:
-        _cut(model, regions, model.get_submodule(table.path), keep)
+        for path, _, _ in tables:
+            _cut(model, regions, model.get_submodule(path), keep)
 
     def redrawn(inputs: Inputs) -> Inputs:
         return _below(inputs, keep, padding)

@@ -18,7 +18,7 @@ from bertprof.compress.quantization import (
     values_of,
 )
 from bertprof.compress.recipe import Recipe
-from bertprof.compress.subjects import converted, lost_nonzeros, one_a_unit, places_of, units_of
+from bertprof.compress.subjects import BACKBONES, converted, lost_nonzeros, one_a_unit, places_of, units_of
 from bertprof.measure.parameters import Storage
 from bertprof.measure.subject import Subject
 
@@ -104,7 +104,8 @@ def quantise_groups(rows: Tensor, width: int, groups: int, *, keep_zeros: bool =
 def _widths(subject: Subject, recipe: Recipe) -> dict[str, int]:
     """Parameter → bits, of the matrices that are not to stay as they are."""
     assert subject.twin is not None
-    by_unit = one_a_unit(recipe, len(units_of(subject.twin, subject.regions)))
+    slots = units_of(subject.twin, subject.regions)
+    by_unit = one_a_unit(recipe, len(slots))
     outside = FLOAT_BITS if recipe.units is not None else recipe.values[0] if len({*recipe.values}) == 1 else 8
     embedding, head = (recipe.options[key] or outside for key in ("embedding", "head"))
     tables = (Component.EMBEDDING, Component.SOFTMAX_ATTENTION)
@@ -115,7 +116,12 @@ def _widths(subject: Subject, recipe: Recipe) -> dict[str, int]:
         of_units = {by_unit.get(unit, FLOAT_BITS) for unit in place.units}
         if len(of_units) > 1:
             raise recipe.refused(f"{sharers(place)}; give them one width")
-        width = of_units.pop() if of_units else embedding if place.component in tables else head
+        if of_units:
+            width = of_units.pop()
+        elif not slots and place.component in BACKBONES:
+            width = recipe.values[0]
+        else:
+            width = embedding if place.component in tables else head
         if width != FLOAT_BITS:
             widths[name] = width
     return widths

@@ -5,17 +5,24 @@ Light: it imports nothing heavy. Each is implemented in the file of its branch o
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from bertprof.components import Component
 
-Kind = Literal["none", "choice", "count", "counts", "indices", "width", "widths", "share", "model"]
-"""What stands behind `=`. counts and widths: one value, or one a unit. indices: a count, or the indices themselves."""
+Kind = Literal["none", "choice", "count", "counts", "indices", "width", "widths", "zeros", "model"]
+"""What stands behind `=`. counts and widths: one value, or one a unit. indices: a count, or the indices themselves.
+zeros: a share of weights, or `SEMI_STRUCTURED`."""
 
-Stage = Literal["student", "structure", "zeros", "dtype", "quantization"]
+SEMI_STRUCTURED = "2:4"
+"""Of each four weights in a row the two smallest are zero."""
 
-STAGES: tuple[Stage, ...] = ("student", "structure", "zeros", "dtype", "quantization")
-"""The order in which methods can follow each other. Within a stage any order goes, of those that go twice."""
+Stage = Literal["student", "structure", "attention", "cache", "zeros", "dtype", "quantization"]
+
+STAGES: tuple[Stage, ...] = get_args(Stage)
+"""The order in which methods can follow each other."""
+
+FREE_STAGES: tuple[Stage, ...] = ("structure", "attention")
+"""Within these any order goes; of each other stage a weight, or the whole model, takes one method."""
 
 WIDEST = 16
 """Bits of a quantised weight at most; 32 stands for a weight that stays as it is."""
@@ -33,6 +40,7 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "KD-AM": "distillation on attention maps",
         "AIC-PS": "parameter sharing",
         "AIC-EMC": "embedding matrix compression",
+        "AIC-AD": "attention decomposition",
     }
 )
 """The columns of the survey's Table 1 in which methods stand, in its words."""
@@ -184,14 +192,18 @@ _METHODS = (
     ),
     Method(
         "sparsity",
-        "share",
+        "zeros",
         "zeros",
         ("PR-EP",),
         _LINEARS,
-        ("Gordon et al. 2020, arXiv 2002.08307", "Guo et al. 2019 (RPP), arXiv 1909.12486"),
-        "the smallest weights become zeros, executed dense",
-        "share of the weights that become zeros, above 0 and below 1",
-        ("bytes",),
+        (
+            "Gordon et al. 2020, arXiv 2002.08307",
+            "Guo et al. 2019 (RPP), arXiv 1909.12486",
+            "Mishra et al. 2021 (2:4), arXiv 2104.08378",
+        ),
+        "the smallest weights become zeros, executed dense or, as execute= or 2:4 says, by sparse kernels",
+        "share of the weights that become zeros, above 0 and below 1, or 2:4: the two smallest of each four in a row",
+        ("bytes", "macs", "time"),
         MappingProxyType(
             {
                 "embedding": Option("choice", "no", "prune the embedding tables as well", ("no", "yes")),
@@ -204,6 +216,12 @@ _METHODS = (
                     "dense",
                     "zeros stored, or a bit for each weight, or rows compressed with 32-bit indices",
                     ("dense", "bitmap", "csr"),
+                ),
+                "execute": Option(
+                    "choice",
+                    "dense",
+                    "as if no weight were zero, or by kernels that skip the zeros of storage=csr",
+                    ("dense", "csr"),
                 ),
             }
         ),
@@ -222,6 +240,19 @@ _METHODS = (
         ("parameters", "bytes", "macs", "time"),
         scoped=True,
         example="heads=6",
+    ),
+    Method(
+        "fixed-attention",
+        "count",
+        "attention",
+        ("PR-SP",),
+        (Component.ATTENTION_LINEAR_IN, Component.SOFTMAX_ATTENTION),
+        ("Raganato et al. 2020, arXiv 2002.10260",),
+        "attention heads that follow fixed patterns of positions, without query and key",
+        "attention heads to fix in each unit; at least one stays learned",
+        ("parameters", "bytes", "macs", "time"),
+        scoped=True,
+        example="fixed-attention=7",
     ),
     Method(
         "ffn",
@@ -271,6 +302,10 @@ _METHODS = (
             "Sun et al. 2020 (MobileBERT), arXiv 2004.02984",
             "Turc et al. 2019, arXiv 1908.08962",
             "Zhao et al. 2019, arXiv 1909.11687",
+            "Tang et al. 2019b (BiLSTM), arXiv 1903.12136",
+            "Liu et al. 2019 (attentive BiLSTM), arXiv 1911.03588",
+            "Chia et al. 2018 (BlendCNN), arXiv 1909.03508",
+            "Chen et al. 2020 (AdaBERT), arXiv 2001.04246",
         ),
         "another, smaller model under the same workload",
         "a known name or a folder; `bertprof models` lists the known ones",
@@ -324,6 +359,30 @@ _METHODS = (
         "words to keep",
         ("parameters", "bytes"),
         example="vocabulary=5000",
+    ),
+    Method(
+        "decompose-attention",
+        "count",
+        "attention",
+        ("AIC-AD",),
+        (Component.SOFTMAX_ATTENTION,),
+        ("Cao et al. 2020 (DeFormer), arXiv 2005.00697",),
+        "the lower units attend within each segment; nothing is cached",
+        "how many of the lower units; --segments says how long the segments are, else they are halves",
+        ("macs", "time"),
+        example="decompose-attention=9",
+    ),
+    Method(
+        "cache-segment",
+        "count",
+        "cache",
+        ("AIC-AD",),
+        (Component.EMBEDDING, *_UNITS),
+        ("Cao et al. 2020 (DeFormer), arXiv 2005.00697",),
+        "behind decompose-attention: a segment's embedding and lower units are computed beforehand",
+        "which segment, counted from 1",
+        ("macs", "time"),
+        example="decompose-attention=9+cache-segment=2",
     ),
 )
 

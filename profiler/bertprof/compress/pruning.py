@@ -89,6 +89,8 @@ def _groups(
 ) -> Iterator[tuple[list[Slices], int]]:
     """What keeps the same heads or columns, since it shares parameters, and how many it is to keep."""
     slots = called_units(model, regions)
+    if not slots:
+        raise recipe.refused("the model has no encoder units")
     wanted = one_a_unit(recipe, len(slots))
     found: dict[str, list[Slices]] = {}
     users: dict[str, list[int]] = {}
@@ -160,6 +162,8 @@ def layers(subject: Subject, recipe: Recipe) -> Subject:
     """
     assert subject.twin is not None
     count = len(called_units(subject.twin, subject.regions))
+    if count == 0:
+        raise recipe.refused("the model has no encoder units")
     kept = _kept(recipe, count)
     if len(kept) == count:
         return subject

@@ -22,6 +22,7 @@ from bertprof.compress import kernels
 from bertprof.compress.methods import FLOAT_BITS
 from bertprof.compress.recipe import Recipe
 from bertprof.compress.subjects import (
+    BACKBONES,
     Place,
     chosen_units,
     converted,
@@ -150,8 +151,8 @@ def _run_by(kernel: kernels.Kernel, width: int, subject: Subject, recipe: Recipe
         forms.setdefault(name, []).append(kernels.table_bytes(rows, columns))
     if any(name in subject.storage and subject.storage[name].index_bytes for name in forms):
         raise recipe.refused(
-            "its kernel reads every weight, zeros as well: leave out storage= of sparsity, or take bits=8, which packs "
-            "the rest alone and is executed dequantised"
+            "its kernel reads every weight, zeros as well: leave out storage= or 2:4 of sparsity, or take bits=8, "
+            "which packs the rest alone and is executed dequantised"
         )
     converts = {path for holder in (*(linear.paths for linear in linears), *tables.values()) for path in holder}
     floats = _held_outside(subject.twin, converts, places)
@@ -204,10 +205,11 @@ def _linears_of(
                 for leaf, parameter in module.named_parameters(recurse=False):
                     if is_matrix(leaf, parameter):
                         where = ".".join(part for part in (slots[unit].path, path) if part)
-                        raise recipe.refused(
-                            f"{leaf} of {where} ({type(module).__name__}) is not the weight of an nn.Linear, and no "
-                            "kernel here runs it; bits= quantises weights of any kind, executed dequantised"
-                        )
+                        raise recipe.refused(_unquantisable(leaf, where, module))
+    for place in () if slots else places.values():
+        path, _, leaf = place.name.rpartition(".")
+        if place.component in BACKBONES and is_matrix(leaf, place.parameter):
+            raise recipe.refused(_unquantisable(leaf, path, place.holder))
     names = {id(place.parameter): name for name, place in places.items()}
     found: dict[tuple[int, int], _Linear] = {}
     left: list[str] = []
@@ -233,6 +235,13 @@ def _linears_of(
     if not found:
         raise recipe.refused("the model has no nn.Linear that the kernel takes; there is nothing to quantise")
     return list(found.values()), left
+
+
+def _unquantisable(leaf: str, path: str, module: nn.Module) -> str:
+    return (
+        f"{leaf} of {path} ({type(module).__name__}) is not the weight of an nn.Linear, and no kernel here runs it; "
+        "bits= quantises weights of any kind, executed dequantised"
+    )
 
 
 def _tables_of(subject: Subject, recipe: Recipe, places: Mapping[str, Place]) -> dict[str, list[str]]:

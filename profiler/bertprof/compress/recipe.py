@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bertprof import formatting
-from bertprof.compress.methods import FLOAT_BITS, METHODS, STAGES, WIDEST, Kind, Method
+from bertprof.compress.methods import FLOAT_BITS, FREE_STAGES, METHODS, SEMI_STRUCTURED, STAGES, WIDEST, Kind, Method
 from bertprof.errors import UsageError
 
 MOST = 10**6
@@ -91,6 +91,11 @@ def parse_all(texts: Sequence[str]) -> list[Recipe]:
     for i, recipe in enumerate(recipes):
         for earlier in recipes[:i]:
             _check_order(earlier, recipe)
+        if recipe.method.name == "cache-segment" and all(r.method.name != "decompose-attention" for r in recipes):
+            raise recipe.refused(
+                "only what attends within its segment can be computed beforehand; write "
+                f"decompose-attention=9+{recipe.text}"
+            )
     return recipes
 
 
@@ -222,11 +227,13 @@ def _values(kind: Kind, text: str, choices: Sequence[str], key: str, wrong: Any)
         if word not in choices:
             raise wrong(f"{key} is {word!r}; use one of {', '.join(choices)}")
         return (word,)
-    if kind == "share":
+    if kind == "zeros":
+        if text == SEMI_STRUCTURED:
+            return (text,)
         try:
             share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
         except ValueError:
-            raise wrong(f"{key} is {text!r}; write a share, such as {key}=0.6 or {key}=60%") from None
+            raise wrong(f"{key} is {text!r}; write a share, such as {key}=0.6, or {key}=2:4") from None
         if not 0 < share < 1:
             raise wrong(f"{key} is {text}; it is a share above 0 and below 1")
         return (share,)
@@ -251,6 +258,8 @@ def _values(kind: Kind, text: str, choices: Sequence[str], key: str, wrong: Any)
 _WHY = {
     "student": "a student replaces the whole model",
     "structure": "what is left to remove or share must be known before weights are zeroed or quantised",
+    "attention": "how units attend is changed before their weights are zeroed or quantised, or a segment is cached",
+    "cache": "a segment is cached before weights are zeroed or quantised",
     "zeros": "weights are zeroed before they are cast or quantised",
     "dtype": "quantised weights are cast no more",
 }
@@ -260,7 +269,7 @@ def _check_order(earlier: Recipe, later: Recipe) -> None:
     """Refuses two recipes of which the later cannot follow the earlier."""
     first, second = earlier.method, later.method
     apart = earlier.units is not None and later.units is not None and not {*earlier.units} & {*later.units}
-    if first.stage == second.stage and first.stage != "structure" and not apart:
+    if first.stage == second.stage and first.stage not in FREE_STAGES and not apart:
         raise later.refused(f"it cannot follow {earlier.text}: a weight is in one of both; leave one out")
     if first.name == second.name and not apart:
         raise later.refused(f"it cannot follow {earlier.text}: {second.name} is given twice; leave one out")

@@ -29,6 +29,9 @@ from bertprof.record import Caveat
 NONZERO_UNKNOWN = "nonzero-unknown"
 """The code of the caveat that a count of non-zeros is lost."""
 
+BACKBONES = (Component.RECURRENT, Component.CONVOLUTION)
+"""What stands for the units of a student that has none."""
+
 Change = Callable[[nn.Module, Mapping[str, Region]], None]
 """Changes a model in place, given its regions as they are before."""
 

@@ -5,8 +5,9 @@ pattern is a dotted path in which `*` stands for one name and `{a,b}` for either
 method. A module that no row names belongs to the nearest one around it that has a row. To add a family: one table here,
 one line in the test of families.
 
-Two rules hold for every family. Every norm is add-norm, wherever it stands. Whatever a task's model puts around the
-base model is head. A model of no family, or what is wrapped around one, is placed by `structure`.
+Two rules hold for every family. Every norm is add-norm, wherever it stands, but where a table names it. Whatever a
+task's model puts around the base model is head. A model of no family, or what is wrapped around one, is placed by
+`structure`.
 """
 
 import re
@@ -180,6 +181,39 @@ _MODERNBERT: Table = {
     "layers.*.mlp": Region(Component.FFN),
 }
 
+# Students with another backbone (`students`). Their classifiers are part of them: they are distilled on its output.
+
+_BILSTM: Table = {
+    "": Region(Component.OTHER),
+    "embeddings": Region(Component.EMBEDDING),
+    "backbone": Region(Component.RECURRENT),
+    "head": Region(Component.HEAD),
+}
+
+_MKD: Table = {
+    **_BILSTM,
+    # Scores, softmax and the weighted sum of the states.
+    "attention": Region(Component.SOFTMAX_ATTENTION),
+    "attention.projection": Region(Component.ATTENTION_LINEAR_IN),
+    "classifier": Region(Component.HEAD),
+}
+
+_CNN: Table = {
+    "": Region(Component.OTHER),
+    "embeddings": Region(Component.EMBEDDING),
+    "backbone": Region(Component.CONVOLUTION),
+    "head": Region(Component.HEAD),
+}
+
+_ADABERT: Table = {
+    "": Region(Component.OTHER),
+    "embeddings": Region(Component.EMBEDDING),
+    "cells.*": Region(Component.CONVOLUTION, unit=True, parameters={"share": Component.HEAD}),
+    # Batch norms too: they belong to an operation, scale its channels, and follow no residual sum.
+    "cells.*.edges.*.*": Region(Component.CONVOLUTION),
+    "head": Region(Component.HEAD),
+}
+
 FAMILIES: Mapping[str, Table] = MappingProxyType(
     {
         "bert": _BERT,
@@ -198,6 +232,10 @@ FAMILIES: Mapping[str, Table] = MappingProxyType(
         "xlnet": _XLNET,
         "gpt2": _GPT2,
         "modernbert": _MODERNBERT,
+        "bertprof-bilstm": _BILSTM,
+        "bertprof-mkd": _MKD,
+        "bertprof-cnn": _CNN,
+        "bertprof-adabert": _ADABERT,
     }
 )
 """`model_type` of the configuration → table."""
@@ -227,8 +265,8 @@ def bases_of(model: nn.Module) -> list[Base]:
             prefix = module.base_model_prefix
             has = bool(prefix) and isinstance(getattr(module, prefix, None), nn.Module)
             base = Base(path, ".".join(filter(None, (path, prefix))) if has else path, str(family))
-            # An adapter's wrapper hands out the configuration of what it wraps, but has none of its units.
-            if _tabled(model, base)[1]:
+            # An adapter's wrapper hands out the configuration of what it wraps, but has none of its parts.
+            if _holds(model, base):
                 found.append(base)
     return found
 
@@ -260,17 +298,22 @@ def regions_of(
         inside = [path for path in regions if base.outer == "" or _relative(path, base.outer) is not None]
         for path in inside:
             del regions[path]
-        regions |= _tabled(model, base)[0]
+        regions |= _tabled(model, base)
     order = {path: i for i, path in enumerate(dict(model.named_modules()))}
     regions |= _mapped(list(order), regions, mapping or {})
     return dict(sorted(regions.items(), key=lambda item: order.get(module_of(item[0]), -1)))
 
 
-def _tabled(model: nn.Module, base: Base) -> tuple[dict[str, Region], int]:
-    """The regions of one base model and what is around it, and how many units there are."""
+def _holds(model: nn.Module, base: Base) -> bool:
+    """Whether a module holds what its family's table names: units, or, of a family without units, any part."""
+    units = any(region.unit for region in FAMILIES[base.family].values())
+    return any(region.unit if units else path != base.path for path, region in _tabled(model, base).items())
+
+
+def _tabled(model: nn.Module, base: Base) -> dict[str, Region]:
+    """The regions of one base model and what is around it."""
     table = [(_compile(pattern), region) for pattern, region in FAMILIES[base.family].items()]
     regions: dict[str, Region] = {}
-    units = 0
     for path, module in model.get_submodule(base.outer).named_modules(prefix=base.outer):
         relative = _relative(path, base.path)
         for name in (relative, *_methods(relative, FAMILIES[base.family])):
@@ -279,13 +322,12 @@ def _tabled(model: nn.Module, base: Base) -> tuple[dict[str, Region], int]:
                 region = Region(Component.HEAD) if "." not in (_relative(path, base.outer) or "") else None
             else:
                 region = next((r for expression, r in table if expression.fullmatch(name)), None)
-            if structure.is_norm(module) and name == relative:
+            if structure.is_norm(module) and name == relative and (region is None or name is None):
                 region = Region(Component.ADD_NORM)
             full = path if name == relative else ".".join(filter(None, (base.path, name)))
             if region is not None and hasattr(*target(model, full)):
                 regions[full] = region
-                units += region.unit
-    return regions, units
+    return regions
 
 
 def _methods(relative: str | None, table: Table) -> list[str]:

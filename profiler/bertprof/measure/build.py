@@ -65,6 +65,9 @@ def checked_config(configuration: Configuration, overrides: Mapping[str, str]) -
     """
     fields = dict(configuration.fields)
     family = fields.pop("model_type")
+    if family.startswith("bertprof-"):
+        with quiet():
+            from bertprof.measure import students  # noqa: F401 (registers them; imports all of transformers' models)
     if family not in transformers.models.auto.configuration_auto.CONFIG_MAPPING:
         raise UnsupportedModelError(
             f"{configuration.name} is of the architecture {family!r}, which transformers {transformers.__version__} "

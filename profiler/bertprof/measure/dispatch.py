@@ -27,14 +27,18 @@ from bertprof.measure.operators import (
     FUSED_ATTENTION,
     NOT_READ,
     NOTHING_MOVED,
+    POOLS,
     READ_IN_PART,
     RECURRENT,
+    SPARSE_LINEAR,
     Operand,
     attention_macs,
     extra_flops,
     plain_name,
     recurrent_counts,
+    sparse_macs,
 )
+from bertprof.measure.weights.quantised import stored_bytes
 from bertprof.measure.wrapping import target, wrap
 
 
@@ -270,8 +274,10 @@ class _Tape(TorchDispatchMode):
             macs = attention_macs(operands)
         elif func.namespace == "quantized" and name.startswith("linear"):
             macs = results[0].elements * (operands[0].shape or (0,))[-1]
+        elif name == SPARSE_LINEAR:
+            macs = sparse_macs(operands[0], args[3])
         elif packet in flop_registry:
-            macs = flop_registry[packet](*args, **kwargs, out_val=result) // 2
+            macs = _stored_only(flop_registry[packet](*args, **kwargs, out_val=result) // 2, ins)
         else:
             macs = 0
         flops = None if extra is None and macs == 0 else 2 * macs + (extra or 0)
@@ -294,7 +300,7 @@ class _Tape(TorchDispatchMode):
                 name,
                 macs,
                 flops,
-                0 if view else _moved(name, ins, outs),
+                0 if view else _moved(name, ins, outs, args[4] if name == SPARSE_LINEAR else None),
                 0 if view or in_place or name in NOTHING_MOVED else sum(map(_stored_bytes, outs)),
                 named,
                 constant,
@@ -338,7 +344,7 @@ class _Tape(TorchDispatchMode):
 MOST_VALUES = 1 << 20
 """The most entries of a tensor whose values are followed."""
 
-_WHOLE = FUSED_ATTENTION | {"rms_norm", *RECURRENT}
+_WHOLE = FUSED_ATTENTION | POOLS | {"rms_norm", "batch_norm", *RECURRENT}
 """Composite operators that have a rule of their own."""
 
 
@@ -362,13 +368,38 @@ def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
 
 
 def _operand(value: Any) -> Operand:
+    if isinstance(value, list | tuple) and all(type(item) is int for item in value):
+        return Operand(None, numbers=tuple(value))
     if not isinstance(value, torch.Tensor):
         return Operand(None, flag=value is True)
     return Operand(tuple(value.shape), value.is_floating_point())
 
 
-def _moved(name: str, ins: tuple[torch.Tensor, ...], outs: tuple[torch.Tensor, ...]) -> int:
-    """Bytes of inputs and outputs, each once. Of a table only the rows that are looked up are read."""
+def _stored_only(macs: int, ins: Sequence[torch.Tensor]) -> int:
+    """MACs of a product of which a factor stores no zeros: every weight of a dense one takes part as often as others.
+
+    Args:
+        macs: of the product as if all were dense.
+        ins: its factors.
+    """
+    for tensor in ins:
+        if tensor.layout is not torch.strided and tensor.numel():
+            macs = macs * _values(tensor).numel() // tensor.numel()
+    return macs
+
+
+def _values(tensor: torch.Tensor) -> torch.Tensor:
+    """The scalars that a sparse tensor stores."""
+    return tensor._values() if tensor.layout is torch.sparse_coo else tensor.values()
+
+
+def _moved(
+    name: str, ins: tuple[torch.Tensor, ...], outs: tuple[torch.Tensor, ...], weight_bytes: int | None = None
+) -> int:
+    """Bytes of inputs and outputs, each once. Of a table only the rows that are looked up are read.
+
+    `weight_bytes`: those of the second input that are read, where it stands for what stores no zeros.
+    """
     if name in NOTHING_MOVED:
         return 0
     written = sum(map(_stored_bytes, outs))
@@ -378,6 +409,8 @@ def _moved(name: str, ins: tuple[torch.Tensor, ...], outs: tuple[torch.Tensor, .
         ins = ins[1:]  # what is written over is not read
     unique = {_place(tensor): tensor for tensor in ins}.values()
     read = [_stored_bytes(tensor) for tensor in unique]
+    if weight_bytes is not None:
+        read[1] = weight_bytes
     if name in READ_IN_PART and read:
         read[0] = min(read[0], written)
     return written + sum(read)
@@ -398,10 +431,12 @@ def _place(tensor: torch.Tensor) -> tuple[int, ...]:
 
 
 def _stored_bytes(tensor: torch.Tensor) -> int:
-    """A tensor's bytes; of one that repeats itself (expanded), those that are there."""
+    """A tensor's bytes; of one that repeats itself (expanded), those that are there; of a sparse one with indices."""
+    if tensor.layout is not torch.strided:
+        return stored_bytes(tensor)
     try:
         sizes = zip(tensor.shape, tensor.stride(), strict=True)
         there = math.prod(size for size, stride in sizes if stride) if tensor.numel() else 0
-    except (NotImplementedError, RuntimeError):  # a sparse or wrapped tensor shows no strides
+    except (NotImplementedError, RuntimeError):  # a wrapped tensor shows no strides
         there = tensor.numel()
     return there * tensor.element_size()

@@ -19,6 +19,7 @@ do not, tracing has changed what the model computes; there, and where there is n
 3.14), the forward as it runs is what counts, and a caveat says so.
 """
 
+import itertools
 import math
 import warnings
 from collections import Counter
@@ -39,11 +40,14 @@ from bertprof.measure.operators import (
     MATRIX_PRODUCTS,
     NO_ARITHMETIC,
     RECURRENT,
+    SPARSE_LINEAR,
     Operand,
     attention_macs,
     einsum_macs,
     extra_flops,
     plain_name,
+    recurrent_counts,
+    sparse_macs,
 )
 from bertprof.measure.wrapping import target, wrap
 from bertprof.record import Caveat, Operator
@@ -247,10 +251,11 @@ class _GraphTape:
 
 def _arithmetic(name: str, node: Any) -> tuple[int, int] | None:
     """MACs and FLOPs of a traced node; None where it has no rule."""
-    if name in RECURRENT:
-        raise NotImplementedError(f"{name} shows no weights to a trace")
     inputs, outputs = list(node.inputs()), list(node.outputs())
     ins, outs = [_operand(v) for v in inputs], [_operand(v) for v in outputs]
+    if name in RECURRENT:  # behind the input and its state, or sizes of packed batches and state: a list of weights
+        weights = [_operand(v).shape or () for v in itertools.chain(*map(_listed, inputs[2:4]))]
+        return recurrent_counts(name, math.prod((ins[0].shape or (0,))[:-1]), weights)
     extra = extra_flops(name, ins, outs)
     if extra is None:
         return None
@@ -260,7 +265,7 @@ def _arithmetic(name: str, node: Any) -> tuple[int, int] | None:
 
         macs = int(getattr(jit_handles, MATRIX_PRODUCTS[name])(inputs, outputs))
     elif name == "einsum":
-        factors = [_operand(v).shape or () for v in inputs[1].node().inputs()]
+        factors = [_operand(v).shape or () for v in _listed(inputs[1])]
         macs = einsum_macs(inputs[0].toIValue(), factors)
     elif name == "_convolution_mode":
         macs = outs[0].elements * math.prod((ins[1].shape or (0,))[1:])
@@ -268,13 +273,23 @@ def _arithmetic(name: str, node: Any) -> tuple[int, int] | None:
         macs = ins[1].elements * (ins[2].shape or (0,))[-1]
     elif name in FUSED_ATTENTION:
         macs = attention_macs(ins)
+    elif name == SPARSE_LINEAR:
+        macs = sparse_macs(ins[0], inputs[3].toIValue())
     return macs, 2 * macs + extra
+
+
+def _listed(value: Any) -> list[Any]:
+    """The values in a list; of what is no list none."""
+    return list(value.node().inputs()) if value.node().kind() == "prim::ListConstruct" else []
 
 
 def _operand(value: Any) -> Operand:
     """A torch._C.Value as an operand."""
     if not value.isCompleteTensor():
-        return Operand(None, flag=value.node().kind() == "prim::Constant" and value.toIValue() is True)
+        numbers = [v.toIValue() for v in _listed(value) if v.node().kind() == "prim::Constant"]
+        listed = tuple(number for number in numbers if type(number) is int)
+        flag = value.node().kind() == "prim::Constant" and value.toIValue() is True
+        return Operand(None, flag=flag, numbers=listed)
     kind = value.type()
     return Operand(tuple(kind.sizes()), kind.scalarType() in ("Float", "Double", "Half", "BFloat16"))
 

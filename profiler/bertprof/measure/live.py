@@ -163,7 +163,8 @@ def _in_eval_mode(model: nn.Module) -> Iterator[None]:
     # Scripted modules keep what they hold to themselves.
     open_to_us = [module for module in modes if not isinstance(module, torch.jit.ScriptModule)]
     own = {module: (dict(vars(module)), dict(module._parameters)) for module in open_to_us}
-    buffers = {b: b.clone() for b in model.buffers() if b.numel() <= _SMALL and b.device.type != "meta"}
+    small = [b for b in model.buffers() if b.numel() <= _SMALL and b.layout is torch.strided]
+    buffers = {b: b.clone() for b in small if b.device.type != "meta"}
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     try:
         with torch.random.fork_rng(devices=devices):
@@ -341,6 +342,8 @@ def _quantised_caveats(quantised: Mapping[str, StandIn], model: nn.Module) -> li
 
 def _twin_of(model: nn.Module, quantised: Mapping[str, StandIn]) -> nn.Module | None:
     """A meta twin: from the configuration where that gives the same model, else a copy without storage, else None."""
+    if any(t.layout is not torch.strided for m in model.modules() for t in _tensors_of(m)):
+        return None  # a copy without storage would not know how many weights are multiplied
     opened = any(is_opened(parameter.data) for parameter in model.parameters())
     if hasattr(model, "config") and not quantised and not opened:
         try:
@@ -359,8 +362,8 @@ def _twin_of(model: nn.Module, quantised: Mapping[str, StandIn]) -> nn.Module | 
             made = torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
             memo[id(parameter)] = nn.Parameter(made, parameter.requires_grad and made.is_floating_point())
         for module in model.modules():
-            for tensor in (*module._buffers.values(), *vars(module).values()):
-                if isinstance(tensor, torch.Tensor) and tensor.numel() > 1:
+            for tensor in _tensors_of(module):
+                if not isinstance(tensor, nn.Parameter) and tensor.numel() > 1:
                     memo[id(tensor)] = torch.empty_like(tensor, device="meta")
         twin = copy.deepcopy(model, memo)
     except Exception:  # something in it cannot be copied
@@ -369,6 +372,12 @@ def _twin_of(model: nn.Module, quantised: Mapping[str, StandIn]) -> nn.Module | 
     if any(m._forward_hooks or m._forward_pre_hooks or _patched(m) for m in twin.modules()):
         return None
     return twin.eval()
+
+
+def _tensors_of(module: nn.Module) -> list[torch.Tensor]:
+    """What the module itself holds: parameters, buffers, plain attributes."""
+    held = (*module._parameters.values(), *module._buffers.values(), *vars(module).values())
+    return [tensor for tensor in held if isinstance(tensor, torch.Tensor)]
 
 
 def _patched(module: nn.Module) -> list[str]:

@@ -4,8 +4,13 @@ from typing import Any, Literal
 
 import torch
 
-_TWO_DIMENSIONS = frozenset(("deberta", "deberta-v2", "xlnet"))
-"""Families whose forward makes its own mask of a 2-D one and takes no other."""
+_TWO_DIMENSIONS = frozenset(
+    (
+        *("deberta", "deberta-v2", "xlnet"),
+        *("bertprof-bilstm", "bertprof-mkd", "bertprof-cnn", "bertprof-adabert"),
+    )
+)
+"""Families whose forward makes its own mask of a 2-D one, or needs none of another form, and takes no other."""
 
 _CAUSAL = frozenset(("gpt2",))
 

@@ -15,6 +15,8 @@ silu                                  2      sigmoid and a product
 softmax, log_softmax                  5      ibid.: maximum, subtraction, exp, sum, division
 layer_norm                            5      fvcore and ibid.; 4 without scale and shift, as fvcore
 rms_norm                              4      as its decomposition: square, mean, product with the root, scale
+batch_norm                            2      fvcore: in eval mode a scale and a shift; 1 without weights of its own
+max_pool, avg_pool                    –      one operation for each place of the window an output element
 sum, mean, max, cumsum, ...           1      one operation an input element
 lstm, gru, rnn                        –      the products of all gates as MACs; bias 1; a cell as `RECURRENT` says
 linalg_vector_norm                    2      a square and an addition an input element
@@ -36,12 +38,13 @@ Shape = tuple[int, ...]
 class Operand(NamedTuple):
     """What a rule may know of an input or output: its shape, whether it is floating point, whether it is a true flag.
 
-    The shape of what is no tensor is None.
+    The shape of what is no tensor is None; `numbers` are those of a list of whole numbers.
     """
 
     shape: Shape | None
     floating: bool = True
     flag: bool = False
+    numbers: tuple[int, ...] = ()
 
     @property
     def elements(self) -> int:
@@ -87,6 +90,9 @@ NO_ARITHMETIC = frozenset(
         "repeat_interleave",
     )
 )  # fmt: skip
+
+POOLS = frozenset(("max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d"))
+"""Pools over windows, whose sizes are the second input: one for each dimension."""
 
 MATRIX_PRODUCTS: Mapping[str, str] = {
     "linear": "linear_flop_jit",
@@ -134,6 +140,15 @@ def attention_macs(inputs: Sequence[Operand]) -> int:
     assert key is not None
     assert value is not None
     return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+SPARSE_LINEAR = "sparse_linear"
+"""Our own operator for a linear of which some weights only are multiplied and read; see `sparse`."""
+
+
+def sparse_macs(input: Operand, multiplied: int) -> int:
+    """MACs of a sparse linear: one for each weight that is multiplied and each token; input (..., in)."""
+    return input.elements // (input.shape or (1,))[-1] * multiplied
 
 
 RECURRENT: Mapping[str, int] = {"lstm": 13, "gru": 11, "rnn_tanh": 2, "rnn_relu": 2}
@@ -196,7 +211,7 @@ def extra_flops(name: str, inputs: Sequence[Operand], outputs: Sequence[Operand]
         # With `is_causal` no mask is given but the scores are masked all the same.
         masked = any(given.shape is not None for given in inputs[3:4]) or any(given.flag for given in inputs[5:6])
         return scores * (6 + masked)
-    if name in ("linear", "_convolution", "convolution", "_convolution_mode"):
+    if name in ("linear", SPARSE_LINEAR, "_convolution", "convolution", "_convolution_mode"):
         return result.elements if len(inputs) > 2 and inputs[2].shape is not None else 0
     if name in ("addmm", "baddbmm"):
         return result.elements
@@ -207,6 +222,10 @@ def extra_flops(name: str, inputs: Sequence[Operand], outputs: Sequence[Operand]
         return inputs[0].elements * (5 if affine else 4)
     if name in ("rms_norm", "_fused_rms_norm"):
         return inputs[0].elements * 4
+    if name == "batch_norm":
+        return inputs[0].elements * (2 if inputs[1].shape is not None else 1)
+    if name in POOLS:
+        return result.elements * math.prod(inputs[1].numbers)
     if not result.floating and (name in PER_OUTPUT_ELEMENT or name in PER_INPUT_ELEMENT):
         return 0
     if name in PER_OUTPUT_ELEMENT:

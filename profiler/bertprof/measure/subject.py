@@ -37,7 +37,7 @@ class Request(NamedTuple):
     """The workload that a user asked for, checked and typed.
 
     `padding` is the share of padded tokens in each sequence. `weights`: load the checkpoint's (True), never (False), or
-    where it is a local folder that has some (None).
+    where it is a local folder that has some (None). `segments`: lengths that sum to the sequence's, where it is said.
     """
 
     batch_size: int
@@ -48,6 +48,7 @@ class Request(NamedTuple):
     device: torch.device
     weights: bool | None
     padding: float = 0.0
+    segments: Sequence[int] | None = None
     anatomy: Mapping[str, str] = {}
 
 
@@ -139,11 +140,12 @@ def from_configuration(configuration: Configuration, overrides: Mapping[str, str
         UsageError: an override does not fit; the sequence is longer than the positions; the family has no such head.
     """
     config = build.checked_config(configuration, overrides)
-    _check_length(config, request.sequence_length)
+    _check_length(config, request)
     dtype = build.DTYPES[request.dtype]
     name = configuration.name
     with build.failing_as(name, request.device, request.task):
         attention, caveats = _attention(config, request)
+        caveats += _student_choices(config, overrides)
         twin = build.on_meta(config, request.task, attention, dtype)
     storage: dict[str, Storage] = {}
     found = None
@@ -184,6 +186,7 @@ def from_configuration(configuration: Configuration, overrides: Mapping[str, str
             task=request.task,
             batch_size=request.batch_size,
             sequence_length=request.sequence_length,
+            segments=None if request.segments is None else list(request.segments),
             padding=1 - _real_tokens(request) / request.sequence_length,
             mask=kind,
             dtype=request.dtype,
@@ -241,17 +244,29 @@ _BEHIND_PADDING = frozenset(("roberta", "xlm-roberta", "camembert", "mpnet"))
 """Families that count positions from behind the padding id, so that their table holds that many fewer."""
 
 
-def _check_length(config: Any, length: int) -> None:
-    family = config.model_type
+def _check_length(config: Any, request: Request) -> None:
+    family, length = config.model_type, request.sequence_length
     if family in ("xlnet", "modernbert") or not getattr(config, "position_biased_input", True):
         return  # no table of positions
     reserved = config.pad_token_id + 1 if family in _BEHIND_PADDING else 0
     positions = getattr(config, "max_position_embeddings", None)
     if isinstance(positions, int) and length > positions - reserved:
+        asked = f"--seq-length {length}"
+        if request.segments is not None:
+            asked = f"--segments {','.join(map(str, request.segments))}, {length} tokens,"
         raise UsageError(
-            f"--seq-length {length} is beyond the model's {positions - reserved} positions; "
+            f"{asked} is beyond the model's {positions - reserved} positions; "
             f"raise them with --set max_position_embeddings={length + reserved}"
         )
+
+
+def _student_choices(config: Any, overrides: Mapping[str, str]) -> list[Caveat]:
+    """What a paper leaves open of a student, and what it is here; see `students`."""
+    text = getattr(config, "student_choices", None)
+    if text is None:
+        return []
+    others = ", ".join(f"{key}={value}" for key, value in overrides.items())
+    return [Caveat(code="student-choices", text=f"{text}; here with {others}" if others else text)]
 
 
 def _quantised(config: Any, found: checkpoint.Checkpoint | None) -> list[Caveat]:

@@ -1,4 +1,4 @@
-"""Reports: a document in, a record, a diff or a table of the survey, text or bytes out.
+"""Reports: a document in, a record, a diff, a table or the methods of the survey, text or bytes out.
 
 A renderer opens no files and measures nothing. The suffix of the file that is asked for picks it. Heavy libraries are
 imported by the renderers that need them, when they run.
@@ -8,16 +8,42 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
 from bertprof import schema
 from bertprof.difference import Diff
 from bertprof.errors import UsageError
 from bertprof.record import Breakdown
 from bertprof.survey.claims import Verdict
+from bertprof.survey.methods import Methods
 from bertprof.survey.table2 import Table2
 
 Claims = Sequence[Verdict]
-Document = Breakdown | Diff | Table2
+OfSurvey = Table2 | Methods
+Document = Breakdown | Diff | OfSurvey
+
+
+class _Renderers(Protocol):
+    """The module that renders one kind of document of the survey."""
+
+    def terminal(self, document: Any, /, width: int = ..., color: bool = ...) -> str: ...
+    def markdown(self, document: Any, /) -> str: ...
+    def csv(self, document: Any, /) -> str: ...
+    def page(self, document: Any, /) -> str: ...
+
+
+def _of_survey(document: OfSurvey) -> _Renderers:
+    if isinstance(document, Table2):
+        from bertprof.report import table2_renderers
+
+        return table2_renderers
+    if document.view == "table1":
+        from bertprof.report import table1_renderers
+
+        return table1_renderers
+    from bertprof.report import survey_methods_renderers
+
+    return survey_methods_renderers
 
 
 @contextmanager
@@ -37,20 +63,16 @@ def _json(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
 
 
 def _csv(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
-    if isinstance(document, Table2):
-        from bertprof.report import table2_renderers
-
-        return table2_renderers.csv(document).encode()
+    if isinstance(document, OfSurvey):
+        return _of_survey(document).csv(document).encode()
     from bertprof.report import csv
 
     return (csv.render_diff(document) if isinstance(document, Diff) else csv.render(document, by)).encode()
 
 
 def _markdown(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
-    if isinstance(document, Table2):
-        from bertprof.report import table2_renderers
-
-        return table2_renderers.markdown(document).encode()
+    if isinstance(document, OfSurvey):
+        return _of_survey(document).markdown(document).encode()
     from bertprof.report import markdown
 
     if isinstance(document, Diff):
@@ -59,10 +81,8 @@ def _markdown(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
 
 
 def _page(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
-    if isinstance(document, Table2):
-        from bertprof.report import table2_renderers
-
-        return table2_renderers.page(document).encode()
+    if isinstance(document, OfSurvey):
+        return _of_survey(document).page(document).encode()
     from bertprof.report import page
 
     if isinstance(document, Diff):
@@ -117,12 +137,12 @@ def render(document: Document, path: Path, by: str = "component", claims: Claims
     """The content of a report file, by its suffix.
 
     Args:
-        document: a record, a diff or a table of the survey.
+        document: a record, a diff, a table or the methods of the survey.
         path: where it will go; only its suffix matters here.
-        by: the view; see `bertprof.report.rows.table` and `bertprof.report.changes.table`. A table of the survey has
-            one only.
+        by: the view; see `bertprof.report.rows.table` and `bertprof.report.changes.table`. What is of the survey
+            has one only.
         claims: the survey's claims as checked against this record; Markdown and HTML show them.
-        wide: Markdown and HTML tables with all that is known; CSV and tables of the survey always have it.
+        wide: Markdown and HTML tables with all that is known; CSV and what is of the survey always have it.
 
     Raises:
         UsageError: no renderer has that suffix, or there is no such view.
@@ -133,8 +153,9 @@ def render(document: Document, path: Path, by: str = "component", claims: Claims
 
 
 def _check_view(document: Document, by: str) -> None:
-    if isinstance(document, Table2) and by != "component":
-        raise UsageError(f"the survey's Table 2 has no view by {by!r}: leave --by out")
+    if isinstance(document, OfSurvey) and by != "component":
+        named = "the survey's Table 2 has" if isinstance(document, Table2) else "the survey's methods have"
+        raise UsageError(f"{named} no view by {by!r}: leave --by out")
 
 
 def render_several(breakdowns: Sequence[Breakdown], path: Path, by: str = "component", wide: bool = False) -> bytes:
@@ -193,11 +214,9 @@ def text_of_all(documents: Sequence[Document], by: str, width: int, wide: bool, 
     if len(documents) > 1:
         return terminal.render_several(_records(documents), by, width, color, wide)
     only = documents[0]
-    if isinstance(only, Table2):
-        from bertprof.report import table2_renderers
-
+    if isinstance(only, OfSurvey):
         _check_view(only, by)
-        return table2_renderers.terminal(only, width, color)
+        return _of_survey(only).terminal(only, width, color)
     if isinstance(only, Diff):
         return terminal.render_diff(only, by, width, color, wide)
     return terminal.render(only, by, width, color, wide)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from bertprof import formatting
 from bertprof.comparison import SHARE
 from bertprof.components import Component
-from bertprof.conditions import dequantised
+from bertprof.conditions import dequantised, has_cache
 from bertprof.difference import Change, Diff, Row
 from bertprof.report import changes
 from bertprof.report.causes import (
@@ -66,7 +66,8 @@ def why(diff: Diff) -> str | None:
     if time.verdict not in SURE and not spared_nothing:
         return None
     if not as_many:
-        return _by_work(diff, time, macs, size)
+        told = _by_work(diff, time, macs, size)
+        return told and told + _beforehand(diff)
     if time.verdict == "faster":
         return _by_kernels(diff, macs)
     return _in_spite(diff, time, macs, size)
@@ -125,6 +126,12 @@ def _by_work(diff: Diff, time: Change, macs: Change, size: Size | None) -> str |
         return f"{text}: {launching}"
     reasons = _reasons(diff, time.ratio, macs)
     return f"{text}{': ' if reasons else ''}{'; '.join(reasons)}"
+
+
+def _beforehand(diff: Diff) -> str:
+    """That the one side does less because some of it is done beforehand."""
+    cached = [name for name, side in (("BEFORE", diff.before), ("AFTER", diff.after)) if has_cache(side)]
+    return f"; what {cached[0]} has in its cache is computed beforehand, not spared" if len(cached) == 1 else ""
 
 
 def _follows(diff: Diff, time: Change, ratio: float) -> bool:
@@ -187,7 +194,7 @@ def _reasons(diff: Diff, ratio: float, macs: Change) -> list[str]:
         if covered >= MOST * abs(gap):
             break
         covered += abs(reason.own + reason.mix)
-        texts.append(_reason(reason, whole))
+        texts.append(_reason(diff, reason, whole))
     return texts
 
 
@@ -197,7 +204,7 @@ def _work(diff: Diff, row: Row) -> float:
     return next((ratio for ratio in ratios if ratio is not None), 1.0)
 
 
-def _reason(reason: _Reason, whole: float) -> str:
+def _reason(diff: Diff, reason: _Reason, whole: float) -> str:
     row, name = reason.row, changes.label(reason.row)
     time, share, macs = row.metrics["time"], row.metrics[SHARE], row.metrics["macs"]
     if time.verdict in ("new", "removed"):
@@ -208,9 +215,17 @@ def _reason(reason: _Reason, whole: float) -> str:
         return f"{name}, without MACs, {took}{_bound(row)}{now}"
     if abs(reason.own) >= abs(reason.mix):
         work = "as many MACs" if macs.verdict == "same" else f"{relative(macs)} MACs"
-        return f"{name} {took} for {work}{_bound(row)}{now}"
+        return f"{name} {took} for {work}{_each(diff, row)}{_bound(row)}{now}"
     of_macs, of_time = percentage((macs.before or 0.0) / whole), percentage(share.before or 0.0)
     return f"{name} had {of_macs} of the MACs but {of_time} of the time"
+
+
+def _each(diff: Diff, row: Row) -> str:
+    """What a MAC now takes, where others do fewer or more of them: kernels that skip zeros take longer for the rest."""
+    time, macs = row.metrics["time"], row.metrics["macs"]
+    if not kernels_of(diff) or macs.verdict == "same" or not macs.ratio or not time.ratio:
+        return ""
+    return f", {formatting.times(time.ratio / macs.ratio)} the time for each"
 
 
 def _bound(row: Row) -> str:

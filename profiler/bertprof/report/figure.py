@@ -1,4 +1,4 @@
-"""Figures: the survey's Figure 2, before beside after, and records side by side."""
+"""Figures: the survey's Figure 2, before beside after, records side by side, and the survey's methods."""
 
 import io
 import warnings
@@ -10,9 +10,11 @@ from bertprof import difference, formatting
 from bertprof.components import SURVEY_COMPONENTS, Component
 from bertprof.difference import Diff
 from bertprof.record import Breakdown
-from bertprof.report import changes, lines, quiet_matplotlib, rows, several
+from bertprof.report import changes, lines, quiet_matplotlib, rows, several, survey_methods
 from bertprof.report.palette import REST, color_of
 from bertprof.report.rows import Row
+from bertprof.survey import methods
+from bertprof.survey.methods import Methods
 
 with quiet_matplotlib():  # its import looks for a place for its font cache
     from matplotlib import rc_context
@@ -271,11 +273,58 @@ def several_figure(breakdowns: Sequence[Breakdown]) -> Figure:
     return figure
 
 
+# The survey's methods -------------------------------------------------------------------------------------------------
+
+
+def methods_figure(document: Methods) -> Figure:
+    """One bar a method, stacked by component, in % of BERT-base; one panel each for size, MACs and, where known, time.
+
+    A method that did not run has its name and no bar; nor has one a time that is not that of its weights as stored.
+    """
+    shown = survey_methods.rows(document)
+    groups = survey_methods.groups(document)
+    panels = [metric for metric in survey_methods.PANELS if metric != "time" or document.timed]
+    with _quiet():
+        figure = ReportFigure(figsize=(2.2 + 2.7 * len(panels), 1.6 + 0.24 * len(shown)), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for ax, metric in zip(axes, panels, strict=True):
+            longest = max(_method_bar(ax, y, row, metric, groups) for y, row in enumerate(shown))
+            ax.axvline(100, color="black", linewidth=0.6, linestyle=":", zorder=1)
+            ax.set_title(survey_methods.PANELS[metric], loc="left", fontsize=8)
+            ax.set_xlabel("% of BERT-base")
+            _scale(ax, longest, 1.5 if metric == "time" else 1.25)
+        names = [_escaped(survey_methods.name_with_work(row)) for row in shown]
+        axes[0].set_yticks(range(len(names)), names, fontsize=7)
+        axes[0].set_ylim(len(names) - 0.4, -0.6)
+        figure.suptitle(_escaped("\n".join([survey_methods.TITLE, survey_methods.setting(document)[0]])), fontsize=8.5)
+        handles = [Patch(facecolor=color_of(group), edgecolor="black", linewidth=0.3) for group in groups]
+        figure.legend(handles, groups, loc="outside lower center", ncols=7, frameon=False, fontsize=7)
+    return figure
+
+
+def _method_bar(axes: Axes, y: int, row: methods.Row, metric: methods.Metric, groups: Sequence[str]) -> float:
+    """The bar of one method in one panel, with its figure at the end; how long it is."""
+    end = 0.0
+    for group in groups:
+        parts = row.measured.of(*survey_methods.GROUPS[group]) if row.measured is not None else []
+        length = (row.measured.percent(metric, parts) if row.measured is not None else None) or 0.0
+        axes.barh(y, length, 0.72, end, color=color_of(group), edgecolor="black", linewidth=0.3, zorder=2)
+        end += length
+    label = _escaped(survey_methods.bar_label(row, metric))
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # over the line at 100 %
+    axes.annotate(label, (end, y), xytext=(3, 0), textcoords="offset points", va="center", fontsize=6.5, bbox=box)
+    return end
+
+
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def render(document: Breakdown | Diff, suffix: Literal["png", "svg"]) -> bytes:
-    """Figure 2, or before beside after, as a file's content. The same document gives the same bytes."""
+def render(document: Breakdown | Diff | Methods, suffix: Literal["png", "svg"]) -> bytes:
+    """Figure 2, before beside after, or the survey's methods, as a file's content. The same document gives the same
+    bytes."""
+    if isinstance(document, Methods):
+        return _saved(methods_figure(document), suffix)
     return _saved(diff_figure(document) if isinstance(document, Diff) else figure2(document), suffix)
 
 

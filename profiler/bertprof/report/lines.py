@@ -65,6 +65,8 @@ def workload_parts(w: Workload, timed: bool) -> dict[str, str]:
     """What was asked, by what it is about."""
     parts = {"task": w.task} if w.task else {}
     shape = f"batch {w.batch_size}" if w.sequence_length is None else f"{w.batch_size} × {w.sequence_length} tokens"
+    if w.segments is not None:
+        shape += f" ({' + '.join(map(str, w.segments))})"
     parts["shape"] = shape
     if w.padding:
         parts["padding"] = f"{100 * w.padding:.3g} % padded"

@@ -21,7 +21,7 @@ _PLACES: dict[Kind, str] = {
     "indices": "=N,...",
     "width": "=BITS",
     "widths": "=BITS,...",
-    "share": "=SHARE",
+    "zeros": "=SHARE",
     "model": "=MODEL",
 }
 
@@ -134,6 +134,8 @@ def _words(choices: Sequence[str]) -> str:
 _STAGES = {
     "student": "a student",
     "structure": "what cuts or shares",
+    "attention": "how units attend",
+    "cache": "a cached segment",
     "zeros": "zeros",
     "dtype": "a dtype",
     "quantization": "quantising",

@@ -58,7 +58,7 @@ def _rendered(template: str, breakdown: Breakdown, by: str, claims: Sequence[Ver
         total_cell=rows.total_cell,
         share=_share,
         in_tree=rows.in_tree,
-        figure=_inline_svg(figure.render(breakdown, "svg"), described) if whole else "",
+        figure=inline_svg(figure.render(breakdown, "svg"), described) if whole else "",
     )
 
 
@@ -73,7 +73,7 @@ def _describe(row: Row) -> str:
     return DESCRIPTIONS[Component(row.label)] if row.label in set(Component) else ""
 
 
-def _inline_svg(content: bytes, described: str) -> str:
+def inline_svg(content: bytes, described: str) -> str:
     """A figure for the inside of a page: without XML prologue and fixed size, so that it shrinks with the page."""
     svg = content.decode()
     svg = svg[svg.index("<svg") :]
@@ -124,7 +124,7 @@ def _rendered_diff(template: str, diff: Diff, by: str, wide: bool) -> str:
         label=changes.label,
         color_of=color_of,
         cell=lambda row, column: _cell(diff, row, column),
-        figure=_inline_svg(figure.render(diff, "svg"), described) if whole else "",
+        figure=inline_svg(figure.render(diff, "svg"), described) if whole else "",
     )
 
 
@@ -154,7 +154,7 @@ def render_several(breakdowns: Sequence[Breakdown], by: str = "component", wide:
         note=several.note(breakdowns),
         caveats=several.caveats(breakdowns),
         color_of=color_of,
-        figure=_inline_svg(
+        figure=inline_svg(
             figure.render_several(breakdowns, "svg"), "Parameters, FLOPs and time by component, one bar a record"
         ),
     )

@@ -1,18 +1,17 @@
-"""Table 2 of the survey beside ours: columns, cells and sentences, before they are set in any format."""
+"""Table 2 of the survey beside ours: columns and cells, before they are set in any format."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
 from bertprof import formatting
 from bertprof.difference import Verdict
-from bertprof.report import lines
 from bertprof.report.changes import Tone
 from bertprof.survey import systems
-from bertprof.survey.table2 import Row, Speed, Table2
+from bertprof.survey.table2 import Row, Run, Table2
 
-Part = Literal["cost", "accuracy"]
+Part = Literal["cost", "later", "accuracy"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Column:
         group: what it has in common with its neighbours.
         short: the same in few letters.
         header: what it is among these.
-        part: the half of the table, where one table is too wide.
+        part: the part of the table in which it stands.
     """
 
     field: str
@@ -38,6 +37,10 @@ _SIZE = ("size, % of BERT-base", "size%")
 _SPEED = ("speed-up", "speed")
 _ACCURACY = ("accuracy/F1 as printed", "acc./F1")
 _RATIO = ("ΔMS/ΔA", "ΔMS/ΔA")
+_WITH = ("size, % of BERT-base", "size%")
+_WITHOUT = ("size without embedding, %", "no emb.")
+_LATER_SPEED = ("speed-up", "speed")
+_LATER_ACCURACY = ("accuracy/F1, later edition", "acc./F1")
 
 COLUMNS: tuple[Column, ...] = (
     Column("printed_size", *_SIZE, "print", "cost"),
@@ -46,7 +49,19 @@ COLUMNS: tuple[Column, ...] = (
     Column("percent_without_embedding", *_SIZE, "no emb.", "cost"),
     Column("nonzero_percent", *_SIZE, "not zero", "cost"),
     Column("printed_speedup", *_SPEED, "print", "cost"),
+    Column("macs", *_SPEED, "MACs", "cost"),
     Column("speedup", *_SPEED, "here", "cost"),
+    Column("later_size", *_WITH, "later", "later"),
+    Column("own_size", *_WITH, "here", "later"),
+    Column("later_rest", *_WITHOUT, "later", "later"),
+    Column("own_rest", *_WITHOUT, "here", "later"),
+    Column("gpu_speedup", *_LATER_SPEED, "GPU", "later"),
+    Column("cpu_speedup", *_LATER_SPEED, "CPU", "later"),
+    Column("here", *_LATER_SPEED, "here", "later"),
+    Column("later_mnli", *_LATER_ACCURACY, "MNLI", "later"),
+    Column("later_qqp", *_LATER_ACCURACY, "QQP", "later"),
+    Column("later_sst2", *_LATER_ACCURACY, "SST-2", "later"),
+    Column("later_squad_f1", *_LATER_ACCURACY, "SQuAD", "later"),
     Column("mnli", *_ACCURACY, "MNLI", "accuracy"),
     Column("qqp", *_ACCURACY, "QQP", "accuracy"),
     Column("sst2", *_ACCURACY, "SST-2", "accuracy"),
@@ -57,6 +72,14 @@ COLUMNS: tuple[Column, ...] = (
 
 TITLE = "The survey's Table 2, printed beside computed and measured"
 SURVEY = "Ganesh et al. 2020, arXiv 2002.11985v1"
+PARTS: Mapping[Part, str] = MappingProxyType(
+    {
+        "cost": "Size and speed",
+        "later": "The later edition's figures, and ours",
+        "accuracy": "Accuracy, as printed",
+    }
+)
+"""The parts of the table, each a table of its own, and their titles."""
 
 LONGEST_CELL = 160
 """Characters of a reason in a cell; all of it stands below the table."""
@@ -64,29 +87,84 @@ LONGEST_CELL = 160
 _TONES: Mapping[Verdict, Tone] = MappingProxyType({"faster": "better", "slower": "worse", "inconclusive": "open"})
 
 
-def columns(table: Table2, part: Part | None = None) -> list[Column]:
-    """The columns of a half of the table, or of all of it. One in which nothing stands is left out."""
-    chosen = [column for column in COLUMNS if part in (None, column.part)]
-    return [column for column in chosen if any(cell(row, column.field) != "–" for row in table.rows)]
+@dataclass(frozen=True)
+class Line:
+    """One line of the table: a row, or below one what runs without a cache.
+
+    Attributes:
+        row: the row.
+        run: what was found, of the row's model or of its uncached one.
+        share: the embedding's part of BERT-base's bytes.
+    """
+
+    row: Row
+    run: Row | Run
+    share: float
+
+    @property
+    def variant(self) -> str | None:
+        """Which of two it is, where a row has two."""
+        if self.row.uncached is None:
+            return None
+        return "cached" if self.run is self.row else "uncached"
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the row's own line, where what is printed stands."""
+        return self.run is self.row
 
 
-def cell(row: Row, field: str) -> str:
-    """What stands in a column; a dash for what there is not."""
-    printed, size = row.printed, row.size
+def lines_of(table: Table2, part: Part) -> list[Line]:
+    """The lines of a part of the table; of the later edition those that it has.
+
+    What runs without a cache has one where there is something to say of it.
+    """
+    share = table.baseline.embedding_bytes / table.baseline.bytes
+    rows = [row for row in table.rows if part != "later" or row.later is not None]
+    both = part == "cost" or (part == "later" and table.timed)
+    return [Line(row, run, share) for row in rows for run in (row, row.uncached if both else None) if run is not None]
+
+
+def columns(table: Table2, part: Part) -> list[Column]:
+    """The columns of a part of the table. One in which nothing stands is left out, as are speeds not asked for."""
+    chosen = [c for c in COLUMNS if c.part == part and (table.timed or c.field not in ("speedup", "here"))]
+    found = lines_of(table, part)
+    return [column for column in chosen if any(cell(line, column.field) not in ("–", "") for line in found)]
+
+
+def cell(line: Line, field: str) -> str:
+    """What stands in a column; a dash for what there is not, nothing for what the line above says."""
+    match field:
+        case "percent" | "percent_without_embedding" | "nonzero_percent":
+            percent = None if line.run.size is None else getattr(line.run.size, field)
+            return "–" if percent is None else _percent(percent)
+        case "macs":
+            return "–" if line.run.macs is None else times(line.run.macs.factor)
+        case "speedup":
+            return _speedup(line)
+        case "here":
+            return _here(line)
+        case _ if not line.first:
+            return ""
+        case _:
+            return _later(line, field) if field in _LATER_FIELDS else _printed(line.row, field)
+
+
+_LATER_FIELDS = frozenset(column.field for column in COLUMNS if column.part == "later")
+
+
+def _printed(row: Row, field: str) -> str:
+    """What is printed, and what follows from that alone."""
+    printed = row.printed
     match field:
         case "printed_size":
             return f"{printed.size:g}"
         case "rule_percent":
-            return "–" if size is None else _percent(size.printed_rule_percent)
-        case "percent" | "percent_without_embedding" | "nonzero_percent":
-            percent = None if size is None else getattr(size, field)
-            return "–" if percent is None else _percent(percent)
+            return "–" if row.size is None else _percent(row.size.printed_rule_percent)
         case "printed_speedup":
             return "–" if printed.speedup is None else f"{printed.speedup:g}x{'*' if printed.averaged else ''}"
-        case "speedup":
-            return _speedup(row)
         case "qqp":
-            found = [_points(points) for points in (printed.qqp_accuracy, printed.qqp_f1)]
+            found = [points(value) for value in (printed.qqp_accuracy, printed.qqp_f1)]
             return "–" if found == ["–", "–"] else "/".join(found)
         case "printed_ratio":
             return "–" if printed.size_per_accuracy is None else f"{printed.size_per_accuracy:g}"
@@ -95,49 +173,92 @@ def cell(row: Row, field: str) -> str:
                 return "–"
             return f"{'≠ ' if row.misprinted else ''}{row.size_per_accuracy:.2f}"
         case _:
-            return _points(getattr(printed, field))
+            return points(getattr(printed, field))
+
+
+def _later(line: Line, field: str) -> str:
+    """What the later edition prints, and our sizes beside it: at its setting, where that is another."""
+    later = line.row.later
+    if later is None:
+        return "–"
+    match field:
+        case "later_size":
+            return f"{later.size:g}"
+        case "later_rest":
+            return f"{later.size_without_embedding:g}"
+        case "own_size" | "own_rest":
+            found = beside_later(line)
+            return "–" if found is None else _percent(found[field == "own_rest"])
+        case "gpu_speedup" | "cpu_speedup":
+            speedup = getattr(later, field)
+            return "–" if speedup is None else f"{speedup:g}x"
+        case _:
+            return points(getattr(later, field.removeprefix("later_")))
+
+
+def beside_later(line: Line) -> tuple[float, float] | None:
+    """Our sizes with and without embedding that belong beside the later edition's, in % of BERT-base's.
+
+    As counted; by arithmetic where the later edition's setting is not the row's.
+    """
+    later, size = line.row.later, line.row.size
+    if later is not None and later.setting is not None:
+        return later.setting.percent(line.share), later.setting.percent_without_embedding
+    return None if size is None else (size.percent, size.percent_without_embedding)
 
 
 def _percent(value: float) -> str:
     return f"{value:.{1 if value >= 0.995 else 2}f}"
 
 
-def _points(value: float | None) -> str:
+def times(factor: float) -> str:
+    """A factor as the survey writes it: 1.63x."""
+    return f"{formatting.three(factor)}x"
+
+
+def points(value: float | None) -> str:
+    """An accuracy or F1 as the survey writes it."""
     return "–" if value is None else f"{value:.1f}"
 
 
-def _speedup(row: Row) -> str:
-    if row.model == systems.BASELINE:
+def _speedup(line: Line) -> str:
+    if line.run.model == systems.BASELINE:
         return "1x"
-    if row.failed is not None:
-        return formatting.line(f"failed: {row.failed}", LONGEST_CELL)
-    if row.why_not is not None:
-        return formatting.line(f"not run: {row.why_not}", LONGEST_CELL)
-    speed = row.speed
+    if line.run.failed is not None:
+        return formatting.line(f"failed: {line.run.failed}", LONGEST_CELL)
+    if line.row.why_not is not None:
+        return formatting.line(f"not run: {line.row.why_not}", LONGEST_CELL)
+    speed = line.run.speed
     if speed is None:
         return "–"
     if speed.no_kernel:
         return "no kernel: dequantised"
     if speed.speedup is None:
         return str(speed.verdict)
-    figures = f"{formatting.three(speed.speedup)}x"
+    figures = times(speed.speedup)
     if speed.low is not None and speed.high is not None:
         figures += f" [{formatting.three(speed.low)}, {formatting.three(speed.high)}]"
     return f"{figures} {speed.verdict}"
 
 
-def tone(row: Row, field: str) -> Tone:
+def _here(line: Line) -> str:
+    """The measured speed-up alone; a dash where the later edition's is of another setting."""
+    later, speed = line.row.later, line.run.speed
+    if later is None or later.setting is not None or speed is None or speed.speedup is None:
+        return "–"
+    return times(speed.speedup)
+
+
+def tone(line: Line, field: str) -> Tone:
     """How a cell is coloured; what it means stands in words or signs as well."""
     if field == "ratio":
-        return "open" if row.misprinted else "plain"
+        return "open" if line.first and line.row.misprinted else "plain"
     if field != "speedup":
         return "plain"
-    if row.failed is not None:
+    if line.run.failed is not None:
         return "worse"
-    return "plain" if row.speed is None or row.speed.no_kernel else _TONES.get(row.speed.verdict, "plain")
-
-
-# In sentences ---------------------------------------------------------------------------------------------------------
+    speed = line.run.speed
+    return "plain" if speed is None or speed.no_kernel else _TONES.get(speed.verdict, "plain")
 
 
 def name(row: Row) -> str:
@@ -146,99 +267,12 @@ def name(row: Row) -> str:
     return label if label == system else f"{label} · {system}"
 
 
-def details(row: Row, baseline: Row, brief: bool = False) -> list[str]:
-    """What must be known of a row: which system it is, how its figures come about, what is wrong with them.
-
-    Args:
-        row: the row.
-        baseline: that of BERT-base.
-        brief: without what the table itself tells, and how to run it.
-    """
-    if brief and row is baseline:
-        return []
-    found = [f"{row.paper}; {row.sure}: {row.known_by}", f"Printed size: {row.printed_size}"]
-    if row.size is not None:
-        found.append(f"Size here: {row.size.arithmetic}")
-    if row.speed is not None:
-        found.append(_timed(row.speed))
-    if row.misprinted or not brief:
-        found += _ratio(row, baseline)
-    if row.why_not is not None and not brief:
-        found.append(f"Not run: {row.why_not}")
-    if row.failed is not None and not (brief and cell(row, "speedup").endswith(row.failed)):
-        found.append(f"Failed: {row.failed}")
-    found += [f"Caveat: {caveat}" for caveat in _caveats(row)]
-    found += row.notes
-    sentences = [sentence if sentence.endswith((".", "?")) else f"{sentence}." for sentence in found]
-    if row.model not in (None, systems.BASELINE):
-        asked = "".join(f" --after {setting}" for setting in row.settings)
-        sentences.append(f"By itself: bertprof diff {systems.BASELINE} {row.model}{asked}")
-    return [formatting.line(sentence, 1000) for sentence in sentences]
-
-
-def _timed(speed: Speed) -> str:
-    times = [
-        f"{formatting.measured(latency.median_ms)} ms [{formatting.measured(latency.low_ms)}, "
-        f"{formatting.measured(latency.high_ms)}]"
-        for latency in (speed.after, speed.before)
-    ]
-    text = f"Time here: {times[0]} against {times[1]} of BERT-base in the same {speed.samples} rounds"
-    if speed.no_kernel:
-        text += "; no kernel runs weights so stored: they are executed dequantised, in the time of the float model"
-    return text
-
-
-def _ratio(row: Row, baseline: Row) -> list[str]:
-    """The arithmetic of ΔMS/ΔA."""
-    printed, own = row.printed.size_per_accuracy, row.size_per_accuracy
-    if own is None:
-        return []
-    says = ", not printed" if printed is None else f", printed {printed:g}"
-    return [
-        f"ΔMS/ΔA: ({baseline.printed.size:g} − {row.printed.size:g}) / ({_points(baseline.printed.mnli)} − "
-        f"{_points(row.printed.mnli)}) = {own:.2f}{says}"
-    ]
-
-
-def legend(table: Table2) -> list[str]:
-    """What the columns mean, and what holds for all rows."""
-    base = table.baseline
-    found = [
-        f"size in % of BERT-base ({formatting.size(base.bytes)}, {formatting.size(base.embedding_bytes)} of it "
-        "embedding). print: as printed; rule: ours by the rule of the printed figure; bytes: ours as stored; no emb.: "
-        "the same without both embeddings; not zero: ours, in parameters"
-    ]
-    if table.timed:
-        found.append(
-            "speed here: time of BERT-base / time of the model, both interleaved in one process, with its 95 % "
-            f"interval; faster or slower where all of that is beyond ±{100 * table.margin:g} %, same where it is within"
-        )
-    found.append(
-        "ΔMS/ΔA: points of printed size saved for each point of MNLI lost; ≠: not what is printed, cut off or rounded"
-    )
-    return [*found, *(formatting.line(note) for note in table.notes)]
-
-
-def setting(table: Table2) -> list[str]:
-    """The work and the machine."""
-    parts = lines.workload_parts(table.workload, table.timed)
-    return [", ".join(parts.values()), lines.machine_line(table.host, table.workload.device)]
-
-
-_TOLD = ("marks", "time-not-split", "no-kernel", "mismatch", "quantised")
-"""Codes of what stands in the cells already, and of what is about single components."""
-
-
-def caveats(table: Table2) -> list[str]:
-    """Which rows have caveats; these stand in their details."""
-    names = dict.fromkeys(formatting.line(row.system, 60) for row in table.rows if _caveats(row))
-    everywhere = all(_caveats(row) for row in table.rows if row.speed is not None)
-    return [f"caveats of the times of {'all rows' if everywhere else ', '.join(names)}: see each"] if names else []
-
-
-def _caveats(row: Row) -> list[str]:
-    found = [] if row.speed is None else row.speed.caveats
-    return list(dict.fromkeys(formatting.line(caveat.text) for caveat in found if caveat.code not in _TOLD))
+def system(line: Line, part: Part) -> str:
+    """What a line is called beside the row's label, without which of two it is."""
+    later = line.row.later
+    if part == "later" and later is not None and later.setting is not None:
+        return f"{formatting.line(later.setting.name, 60)} †"
+    return formatting.line(line.row.system, 60)
 
 
 def baseline(table: Table2) -> Row:
@@ -247,31 +281,46 @@ def baseline(table: Table2) -> Row:
 
 
 def records(table: Table2) -> list[dict[str, object]]:
-    """One entry a row for a program to read, units in the names; None for what is not known."""
-    return [_record(row) for row in table.rows]
+    """One entry a line for a program to read, units in the names; None for what is not known.
+
+    What is printed stands in the row's own line only.
+    """
+    return [_record(line) for line in lines_of(table, "cost")]
 
 
-def _record(row: Row) -> dict[str, object]:
-    p, size, speed = row.printed, row.size, row.speed
-    sized: Sequence[str] = (
-        "parameters",
-        "nonzero_parameters",
-        "bytes",
-        "embedding_bytes",
-        "printed_rule_percent",
-        "percent",
-        "percent_without_embedding",
-        "nonzero_percent",
-    )
+_SIZED = (
+    "parameters",
+    "nonzero_parameters",
+    "bytes",
+    "embedding_bytes",
+    "printed_rule_percent",
+    "percent",
+    "percent_without_embedding",
+    "nonzero_percent",
+)
+_PRINTED = ("mnli", "qqp_accuracy", "qqp_f1", "sst2", "squad_f1", "size_per_accuracy")
+_LATER = ("gpu_speedup", "cpu_speedup", "mnli", "qqp", "sst2", "squad_f1", "sure")
+
+
+def _record(line: Line) -> dict[str, object]:
+    row, run = line.row, line.run
+    size, macs, speed = run.size, run.macs, run.speed
+    p, later = (row.printed, row.later) if line.first else (None, None)
+    beside = None if later is None else beside_later(line)
     return {
         "row": row.label,
         "system": row.system,
+        "variant": line.variant,
         "sure": row.sure,
-        "model": row.model,
+        "model": run.model,
         "settings": " ".join(row.settings) or None,
-        "printed_size_percent": p.size,
-        **{field: None if size is None else getattr(size, field) for field in sized},
-        "printed_speedup": p.speedup,
+        "segments": None if row.segments is None else " ".join(map(str, row.segments)),
+        "printed_size_percent": None if p is None else p.size,
+        **{field: None if size is None else getattr(size, field) for field in _SIZED},
+        "printed_speedup": None if p is None else p.speedup,
+        "macs": None if macs is None else macs.after,
+        "baseline_macs": None if macs is None else macs.before,
+        "macs_factor": None if macs is None else macs.factor,
         "speedup": None if speed is None else speed.speedup,
         "speedup_low": None if speed is None else speed.low,
         "speedup_high": None if speed is None else speed.high,
@@ -279,14 +328,15 @@ def _record(row: Row) -> dict[str, object]:
         "time_ms": None if speed is None else speed.after.median_ms,
         "baseline_time_ms": None if speed is None else speed.before.median_ms,
         "rounds": None if speed is None else speed.samples,
-        "printed_mnli": p.mnli,
-        "printed_qqp_accuracy": p.qqp_accuracy,
-        "printed_qqp_f1": p.qqp_f1,
-        "printed_sst2": p.sst2,
-        "printed_squad_f1": p.squad_f1,
-        "printed_size_per_accuracy": p.size_per_accuracy,
-        "size_per_accuracy": row.size_per_accuracy,
+        "later_setting": None if later is None or later.setting is None else later.setting.text,
+        "later_size_percent": None if later is None else later.size,
+        "beside_later_percent": None if beside is None else beside[0],
+        "later_size_percent_without_embedding": None if later is None else later.size_without_embedding,
+        "beside_later_percent_without_embedding": None if beside is None else beside[1],
+        **{f"later_{field}": None if later is None else getattr(later, field) for field in _LATER},
+        **{f"printed_{field}": None if p is None else getattr(p, field) for field in _PRINTED},
+        "size_per_accuracy": row.size_per_accuracy if line.first else None,
         "not_run": row.why_not,
-        "failed": row.failed,
+        "failed": run.failed,
         "notes": " ".join(row.notes) or None,
     }

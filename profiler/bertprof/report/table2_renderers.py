@@ -9,18 +9,20 @@ from rich.table import Table
 from rich.text import Text
 
 from bertprof import formatting
-from bertprof.report import table2
+from bertprof.report import table2, table2_lines
 from bertprof.report.console import EDGES, GAP, STYLES, console_of, listed, trimmed
 from bertprof.report.csv import written
 from bertprof.report.markdown import escape
-from bertprof.report.table2 import Column, Part
+from bertprof.report.table2 import Column, Line, Part
 from bertprof.report.template import loaded
 from bertprof.survey.table2 import Table2
 
 _WANTED: tuple[str, ...] = (
-    *("speedup", "printed_size", "percent", "printed_speedup", "rule_percent"),
+    *("speedup", "printed_size", "percent", "printed_speedup", "macs", "rule_percent"),
     *("percent_without_embedding", "nonzero_percent"),
-    *("mnli", "ratio", "printed_ratio", "squad_f1", "sst2", "qqp"),
+    *("later_size", "own_size", "later_rest", "own_rest", "gpu_speedup", "cpu_speedup", "here"),
+    *("later_mnli", "later_squad_f1", "later_sst2", "later_qqp"),
+    *("mnli", "printed_ratio", "ratio", "squad_f1", "sst2", "qqp"),
 )
 """The columns, most wanted first: a narrow terminal has the first for which there is room."""
 
@@ -32,7 +34,7 @@ _WIDEST = 44
 
 
 def terminal(table: Table2, width: int = 100, color: bool = False) -> str:
-    """The table as text: sizes and speeds, then accuracies, then what must be known of each row.
+    """The table as text: sizes and speeds, the later edition's beside ours, accuracies, what must be known of each row.
 
     Args:
         table: the table.
@@ -41,91 +43,115 @@ def terminal(table: Table2, width: int = 100, color: bool = False) -> str:
     """
     console, stream = console_of(width, color)
     console.print(Text.assemble((table2.TITLE, "bold"), f" ({table2.SURVEY})"))
-    for line in table2.setting(table):
+    for line in table2_lines.setting(table):
         console.print(Text(line, style="dim"))
-    for part in ("cost", "accuracy"):
-        console.print(_table(table, part, width))
-    console.print(listed((Text("•"), Text(line, style="dim")) for line in table2.legend(table)))
-    for caveat in table2.caveats(table):
+    for part, title in table2.PARTS.items():
+        if columns := table2.columns(table, part):
+            console.print(Text(f"\n{title}", style="bold"))
+            console.print(_table(table, part, columns, width))
+    console.print(listed((Text("•"), Text(line, style="dim")) for line in table2_lines.legend(table)))
+    for caveat in table2_lines.caveats(table):
         console.print(Text(caveat, style="yellow"))
     console.print()
     console.print(
         listed(
             (Text("•"), Text.assemble((f"{table2.name(row)}: ", "bold"), " ".join(sentences)))
             for row in table.rows
-            if (sentences := table2.details(row, table2.baseline(table), brief=True))
+            if (sentences := table2_lines.details(table, row, brief=True))
         )
     )
     return trimmed(stream)
 
 
-def _table(table: Table2, part: Part, width: int) -> Table:
-    """A half of the table, with as many columns as there is room for beside the names."""
-    columns = table2.columns(table, part)
-    names = [[formatting.line(text) for text in (row.label, row.system)] for row in table.rows]
-    cells = {c.field: [table2.cell(row, c.field) for row in table.rows] for c in columns}
+def _table(table: Table2, part: Part, columns: list[Column], width: int) -> Table:
+    """A part of the table, with as many columns as there is room for beside the names."""
+    found = table2.lines_of(table, part)
+    names = [_named(line, part) for line in found]
+    cells = {c.field: [table2.cell(line, c.field) for line in found] for c in columns}
     # A group's name stands above its first column.
     firsts = {c.short: c.field for c in reversed(columns)}
     heads = {c.field: c.short if firsts[c.short] == c.field else "" for c in columns}
-    named = (max(map(cell_len, texts)) for texts in zip(*names, ("row", "system"), strict=True))
+    named = (max(map(_widest, texts)) for texts in zip(*names, ("row", "system"), strict=True))
     room = width - EDGES - GAP - sum(named)
     shown: list[str] = []
     for column in sorted(columns, key=lambda c: _WANTED.index(c.field)):
         needed = max(map(cell_len, (heads[column.field], column.header, *cells[column.field])))
         needed = GAP + (min(needed, _NARROWEST) if column.field == "speedup" else needed)
-        # One figure has to be there, however narrow.
-        if not shown or needed <= room:
+        # One figure has to be there, however narrow; the others stand under the name of their group.
+        if not shown or (needed <= room and firsts[column.short] in (column.field, *shown)):
             shown.append(column.field)
             room -= needed
-    found = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    laid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for header in ("row", "system"):
-        found.add_column(f"\n{header}", overflow="fold")
+        laid.add_column(f"\n{header}", overflow="fold")
     for column in [column for column in columns if column.field in shown]:
         wordy = column.field == "speedup"
         justify: Literal["left", "right"] = "left" if wordy else "right"
-        found.add_column(
+        laid.add_column(
             f"{heads[column.field]}\n{column.header}",
             justify=justify,
             no_wrap=not wordy,
             max_width=_WIDEST if wordy else None,
         )
-    for i, row in enumerate(table.rows):
-        texts = (Text(cells[c.field][i], style=STYLES[table2.tone(row, c.field)]) for c in columns if c.field in shown)
-        found.add_row(*map(Text, names[i]), *texts)
-    return found
+    for i, line in enumerate(found):
+        texts = (Text(cells[c.field][i], style=STYLES[table2.tone(line, c.field)]) for c in columns if c.field in shown)
+        laid.add_row(*map(Text, names[i]), *texts)
+    return laid
+
+
+def _named(line: Line, part: Part) -> tuple[str, str]:
+    """Label and system; which of two it is stands below the system."""
+    label, system = formatting.line(line.row.label), table2.system(line, part)
+    if not line.first:
+        return "", f"· {line.variant}"
+    return label, system if line.variant is None or part == "accuracy" else f"{system}\n· {line.variant}"
+
+
+def _widest(text: str) -> int:
+    return max(map(cell_len, text.split("\n")))
 
 
 def markdown(table: Table2) -> str:
-    """The whole table, then what its columns mean, then what must be known of each row."""
-    columns = table2.columns(table)
-    rows = [
-        [
-            escape(formatting.line(row.label)),
-            escape(formatting.line(row.system)),
-            *(escape(table2.cell(row, c.field)) for c in columns),
-        ]
-        for row in table.rows
-    ]
-    heads = [f"{c.short} {c.header}" for c in columns]
+    """The whole table, the later edition's figures beside ours, what the columns mean, and what to know of each row."""
     parts = [
         f"## {table2.TITLE}",
-        f"{escape(table2.SURVEY)}  \n" + "  \n".join(map(escape, table2.setting(table))),
-        "\n".join(
-            [
-                f"| {' | '.join(['row', 'system', *map(escape, heads)])} |",
-                f"| --- | --- |{''.join(' --- |' if c.field == 'speedup' else ' ---: |' for c in columns)}",
-                *(f"| {' | '.join(row)} |" for row in rows),
-            ]
-        ),
-        "\n".join(f"- {escape(line)}" for line in table2.legend(table)),
-        "\n".join(f"- **caveat**: {escape(caveat)}" for caveat in table2.caveats(table)),
+        f"{escape(table2.SURVEY)}  \n" + "  \n".join(map(escape, table2_lines.setting(table))),
+        *(_ruled(table, part, title) for part, title in table2.PARTS.items()),
+        "\n".join(f"- {escape(line)}" for line in table2_lines.legend(table)),
+        "\n".join(f"- **caveat**: {escape(caveat)}" for caveat in table2_lines.caveats(table)),
     ]
     for row in table.rows:
-        sentences = table2.details(row, table2.baseline(table))
+        sentences = table2_lines.details(table, row)
         parts += [f"### {escape(table2.name(row))}", "\n".join(f"- {escape(sentence)}" for sentence in sentences)]
     if table.command is not None:
         parts.append(escape(formatting.line(table.command)))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _ruled(table: Table2, part: Part, title: str) -> str:
+    """A part as a table of Markdown under its title; nothing where it has no columns."""
+    columns = table2.columns(table, part)
+    if not columns:
+        return ""
+    heads = [f"{c.short} {c.header}" for c in columns]
+    rows = [
+        [*map(escape, _in_line(line, part)), *(escape(table2.cell(line, c.field)) for c in columns)]
+        for line in table2.lines_of(table, part)
+    ]
+    return "\n".join(
+        [
+            f"**{escape(title)}**\n",
+            f"| {' | '.join(['row', 'system', *map(escape, heads)])} |",
+            f"| --- | --- |{''.join(' --- |' if c.field == 'speedup' else ' ---: |' for c in columns)}",
+            *(f"| {' | '.join(row)} |" for row in rows),
+        ]
+    )
+
+
+def _in_line(line: Line, part: Part) -> tuple[str, str]:
+    """Label and system, with which of two it is behind a comma."""
+    variant = "" if line.variant is None or part == "accuracy" else f", {line.variant}"
+    return formatting.line(line.row.label), f"{table2.system(line, part)}{variant}"
 
 
 def csv(table: Table2) -> str:
@@ -145,21 +171,30 @@ def fragment(table: Table2) -> str:
 
 
 def _rendered(template: str, table: Table2) -> str:
-    columns = table2.columns(table)
     return loaded(template).render(
         table=table,
         title=table2.TITLE,
         survey=table2.SURVEY,
-        setting=table2.setting(table),
-        caveats=table2.caveats(table),
-        legend=table2.legend(table),
-        columns=columns,
-        groups=[(group, len(list(of))) for group, of in groupby(columns, key=_group)],
+        setting=table2_lines.setting(table),
+        caveats=table2_lines.caveats(table),
+        legend=table2_lines.legend(table),
+        parts=[_laid(table, part, title) for part, title in table2.PARTS.items() if table2.columns(table, part)],
         cell=table2.cell,
         tone=table2.tone,
         name=table2.name,
-        details=lambda row: table2.details(row, table2.baseline(table)),
+        details=lambda row: table2_lines.details(table, row),
     )
+
+
+def _laid(table: Table2, part: Part, title: str) -> dict[str, object]:
+    """A part as a table of the page."""
+    columns = table2.columns(table, part)
+    return {
+        "title": title,
+        "columns": columns,
+        "groups": [(group, len(list(of))) for group, of in groupby(columns, key=_group)],
+        "lines": [(*_in_line(line, part), line) for line in table2.lines_of(table, part)],
+    }
 
 
 def _group(column: Column) -> str:

@@ -296,14 +296,15 @@ def render_models(entries: Sequence[Entry], width: int = 100, color: bool = Fals
     console, stream = console_of(width, color)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("name", overflow="fold", min_width=12)
-    if width >= 60:
+    if width >= 64:
         table.add_column("family", no_wrap=True)
     for name in ("L", "H", "A", "parameters"):
         table.add_column(name, justify="right", no_wrap=True)
     for entry in entries:
         layers, hidden, heads = entry.size
-        figures = (str(layers), str(hidden), str(heads), formatting.exact(entry.parameters))
-        table.add_row(entry.short_name, *([entry.family] if width >= 60 else []), *figures)
+        figures = (str(layers), str(hidden), "–" if heads is None else str(heads), formatting.exact(entry.parameters))
+        table.add_row(entry.short_name, *([entry.family] if width >= 64 else []), *figures)
     console.print(table)
-    console.print(Text("L encoder units, H hidden size, A attention heads; parameters of the base model", style="dim"))
+    text = "L encoder units, or layers of a student's backbone, H hidden size, A attention heads; "
+    console.print(Text(f"{text}parameters of the base model", style="dim"))
     return trimmed(stream)

@@ -1,5 +1,6 @@
 """The rows of the survey's Table 2 as they are counted and measured here, each beside BERT-base."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from bertprof import comparison, record, sides
@@ -10,7 +11,24 @@ from bertprof.sides import Asked, Side
 from bertprof.survey import systems
 from bertprof.survey import table2 as tables
 from bertprof.survey.systems import System
-from bertprof.survey.table2 import Row, Speed, Table2
+from bertprof.survey.table2 import Run, Speed, Table2
+
+Bases = Mapping[tuple[int, ...] | None, Breakdown]
+"""BERT-base as it was counted, by the segments of the work; None: the work of the table."""
+
+
+class Wanted(NamedTuple):
+    """A model that is to be measured beside BERT-base, and at what work.
+
+    Attributes:
+        model: with its recipes.
+        settings: what is asked of it alone.
+        segments: of what lengths the sequences of both are made; None: as asked of the table.
+    """
+
+    model: str
+    settings: tuple[str, ...]
+    segments: tuple[int, ...] | None
 
 
 class Found(NamedTuple):
@@ -31,7 +49,7 @@ def table2(asked: Asked, plan: Plan, command: str | None, progress: Progress) ->
     """The whole table.
 
     Args:
-        asked: the workload and the device, of all rows.
+        asked: the workload and the device, of all rows but those with segments of their own.
         plan: how to measure each row together with BERT-base; or that sizes alone are counted.
         command: how to make the table again.
         progress: is told which row is at what step, and how far the whole is.
@@ -45,35 +63,50 @@ def table2(asked: Asked, plan: Plan, command: str | None, progress: Progress) ->
         from bertprof.measure import subject
 
         subject.find_device(bare["device"])
-    base = run([bare], plan._replace(time=False))[0]
     # A system of two rows is measured once.
-    runs = {_key(s): s for s in systems.SYSTEMS if s.model is not None and s.model != systems.BASELINE}
-    found = {_key(systems.SYSTEMS[0]): Found(None, base)}
-    for i, (key, system) in enumerate(runs.items()):
+    runs = {wanted: name for system in systems.SYSTEMS for wanted, name in _wanted(system)}
+    bases: dict[tuple[int, ...] | None, Breakdown] = {None: _counted(bare, plan)}
+    found: dict[Wanted, Found] = {}
+    for i, (wanted, name) in enumerate(runs.items()):
 
-        def told(step: str, fraction: float, name: str = system.name, done: int = i) -> None:
+        def told(step: str, fraction: float, name: str = name, done: int = i) -> None:
             progress(f"{name}: {step}", (done + (fraction if step == "timing" else 0.0)) / len(runs))
 
-        side = sides.changed(sides.asked_of(key[0], None, asked), system.settings, "--after")
-        found[key] = beside(bare, side, plan, told)
+        work: Asked = asked if wanted.segments is None else {**asked, "segments": wanted.segments}
+        base = sides.asked_of(systems.BASELINE, None, work)
+        if wanted.segments not in bases:
+            bases[wanted.segments] = _counted(base, plan)
+        side = sides.changed(sides.asked_of(wanted.model, None, work), wanted.settings, "--after")
+        found[wanted] = beside(base, side, plan, told)
     # The machine and the work as they were when something was timed.
-    seen = next((one.before for one in found.values() if one.before is not None), base)
+    timed = (one.before for wanted, one in found.items() if one.before is not None and wanted.segments is None)
+    seen = next(timed, bases[None])
     return Table2(
-        bertprof_version=base.bertprof_version,
+        bertprof_version=seen.bertprof_version,
         created=record.now(),
         command=command,
         timed=plan.time,
         margin=comparison.MARGIN,
         workload=seen.workload,
         host=seen.host,
-        baseline=tables.size_of(base, base),
-        rows=[_row(system, base, found.get(_key(system), Found())) for system in systems.SYSTEMS],
+        baseline=tables.size_of(bases[None], bases[None]),
+        rows=[_row(system, bases, found) for system in systems.SYSTEMS],
         notes=list(systems.NOTES),
     )
 
 
-def _key(system: System) -> tuple[str, tuple[str, ...]]:
-    return system.model or "", system.settings
+def _wanted(system: System) -> list[tuple[Wanted, str]]:
+    """What is to be measured of a row, and what to call it; BERT-base itself runs beside each."""
+    models = {system.model: system.name, system.uncached: f"{system.name} uncached"}
+    return [
+        (Wanted(model, system.settings, system.segments), name)
+        for model, name in models.items()
+        if model not in (None, systems.BASELINE)
+    ]
+
+
+def _counted(bare: Side, plan: Plan) -> Breakdown:
+    return run([bare], plan._replace(time=False))[0]
 
 
 def beside(bare: Side, side: Side, plan: Plan, progress: Progress) -> Found:
@@ -92,9 +125,22 @@ def beside(bare: Side, side: Side, plan: Plan, progress: Progress) -> Found:
         return Found(failed=failed or str(error))
 
 
-def _row(system: System, base: Breakdown, found: Found) -> Row:
-    size = None if found.after is None else tables.size_of(found.after, base, system.pruned)
-    return tables.row_of(system, systems.SYSTEMS[0].printed, size, _speed(found), found.failed)
+def _row(system: System, bases: Bases, found: Mapping[Wanted, Found]) -> tables.Row:
+    """A row, beside BERT-base as it was counted at the same work."""
+    base = bases.get(system.segments, bases[None])
+
+    def run_of(model: str | None) -> Run | None:
+        if model is None:
+            return None
+        if model == systems.BASELINE:
+            return Run(model=model, size=tables.size_of(base, base), macs=tables.macs_of(base, base))
+        one = found[Wanted(model, system.settings, system.segments)]
+        if one.after is None:
+            return Run(model=model, failed=one.failed)
+        size = tables.size_of(one.after, base, system.pruned)
+        return Run(model=model, size=size, macs=tables.macs_of(one.after, base), speed=_speed(one), failed=one.failed)
+
+    return tables.row_of(system, systems.SYSTEMS[0].printed, run_of(system.model), run_of(system.uncached))
 
 
 def _speed(found: Found) -> Speed | None:

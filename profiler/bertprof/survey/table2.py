@@ -1,11 +1,12 @@
 """The survey's Table 2 beside what is computed and measured here, as typed data with one JSON form.
 
-Ganesh et al. 2020, arXiv 2002.11985v1. What is printed, and what runs for each row, is in `bertprof.survey.systems`;
-`bertprof.session.survey_table2` measures. Reading imports no torch.
+Ganesh et al. 2020, arXiv 2002.11985v1. What is printed, and what runs for each row, is in `bertprof.survey.systems` and
+`bertprof.survey.later`; `bertprof.session.survey_table2` measures. Reading imports no torch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import msgspec
@@ -17,10 +18,22 @@ from bertprof.difference import Change, Diff, Latency, Ratio, Verdict
 from bertprof.evidence import FURTHEST
 from bertprof.files import write_whole
 from bertprof.record import Breakdown, Caveat, Count, Host, Positive, Workload
-from bertprof.survey.systems import Printed, Sure, System
+from bertprof.survey.later import Later, Sure
+from bertprof.survey.systems import Printed, System
 
 SCHEMA = schema.TABLE2
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
+
+_ADDED: Mapping[str, tuple[int, int]] = MappingProxyType(
+    dict.fromkeys(
+        (
+            *("$.workload.segments", "$.rows[].speed.workload.segments"),
+            *("$.rows[].segments", "$.rows[].macs", "$.rows[].later", "$.rows[].uncached"),
+        ),
+        (1, 1),
+    )
+)
+"""The version that added a field, by its path."""
 
 Percent = Annotated[float, msgspec.Meta(ge=0, le=FURTHEST)]
 Finite = Annotated[float, msgspec.Meta(ge=-FURTHEST, le=FURTHEST)]
@@ -45,6 +58,18 @@ class Size(msgspec.Struct, kw_only=True):
     arithmetic: str
 
 
+class Macs(msgspec.Struct, kw_only=True):
+    """Multiply-accumulates of one forward of BERT-base, and of the model at the same work."""
+
+    before: Positive
+    after: Positive
+
+    @property
+    def factor(self) -> float:
+        """How many times fewer the model has: its speed-up, if time followed them."""
+        return self.before / self.after
+
+
 class Speed(msgspec.Struct, kw_only=True):
     """How fast a model ran beside BERT-base, interleaved round by round: latencies, and how often it was faster.
 
@@ -65,13 +90,26 @@ class Speed(msgspec.Struct, kw_only=True):
     caveats: list[Caveat]
 
 
+class Run(msgspec.Struct, kw_only=True):
+    """What was found of a model; fields as in `Row`."""
+
+    model: str
+    size: Size | None = None
+    macs: Macs | None = None
+    speed: Speed | None = None
+    failed: str | None = None
+
+
 class Row(msgspec.Struct, kw_only=True):
     """One printed row.
 
     `label` as printed, `system` which one it is, `sure` how sure that is and `known_by` by what. `printed_size` is the
     arithmetic of the printed size. `model` is what was run; null where nothing was, for the reason in `why_not`.
     `failed` says what went wrong, of a row that was to run; what had been found until then is there.
-    `size_per_accuracy` is ΔMS/ΔA computed from the printed size and the printed MNLI.
+    `size_per_accuracy` is ΔMS/ΔA computed from the printed size and the printed MNLI. `segments` are the lengths of
+    which the sequences of the row are made, those of BERT-base beside it too; null where they are as the table's
+    workload says. `uncached` is of the same model without what `model` computes beforehand; null where that is nothing.
+    `later` is what the survey's later edition prints of the system; null in all but the first of its rows.
     """
 
     label: str
@@ -83,10 +121,14 @@ class Row(msgspec.Struct, kw_only=True):
     printed_size: str
     model: str | None
     settings: list[str]
+    segments: list[Positive] | None = None
     why_not: str | None
     size: Size | None
+    macs: Macs | None = None
     speed: Speed | None
     failed: str | None
+    uncached: Run | None = None
+    later: Later | None = None
     size_per_accuracy: Finite | None
     notes: list[str]
 
@@ -195,6 +237,12 @@ def _bytes(breakdown: Breakdown) -> tuple[int, int]:
     return breakdown.total("parameter_bytes"), embedding
 
 
+def macs_of(model: Breakdown, base: Breakdown) -> Macs | None:
+    """The multiply-accumulates of a model and of BERT-base at the same work; None where one of them has none."""
+    before, after = base.total("macs"), model.total("macs")
+    return Macs(before=before, after=after) if before and after else None
+
+
 def speed_of(diff: Diff, model: Breakdown) -> Speed:
     """How fast a model ran beside BERT-base.
 
@@ -230,19 +278,18 @@ def _inverse(change: Change) -> tuple[float | None, float | None, float | None]:
 def row_of(
     system: System,
     baseline: Printed,
-    size: Size | None = None,
-    speed: Speed | None = None,
-    failed: str | None = None,
+    found: Run | None = None,
+    uncached: Run | None = None,
 ) -> Row:
     """A row of what is printed and what was found.
 
     Args:
         system: the row.
         baseline: what is printed for BERT-base.
-        size: what was counted.
-        speed: what was timed.
-        failed: why there is no more.
+        found: what was found of its model; None: nothing was run.
+        uncached: the same of its `uncached`.
     """
+    own = found or Run(model="")
     return Row(
         label=system.label,
         system=system.name,
@@ -253,10 +300,14 @@ def row_of(
         printed_size=system.printed_size,
         model=system.model,
         settings=list(system.settings),
+        segments=None if system.segments is None else list(system.segments),
         why_not=system.why_not,
-        size=size,
-        speed=speed,
-        failed=failed,
+        size=own.size,
+        macs=own.macs,
+        speed=own.speed,
+        failed=own.failed,
+        uncached=uncached,
+        later=system.later,
         size_per_accuracy=size_per_accuracy(system.printed, baseline),
         notes=list(system.notes),
     )
@@ -285,7 +336,7 @@ def of(head: dict[str, Any], where: str) -> Table2:
             with another.
     """
     schema.expect(head, where, SCHEMA)
-    table = schema.convert(head, where, Table2, SCHEMA_VERSION, {})
+    table = schema.convert(head, where, Table2, SCHEMA_VERSION, _ADDED)
     for problem in _odd(table):
         raise schema.invalid(where, problem)
     table.schema_version = SCHEMA_VERSION
@@ -300,12 +351,18 @@ def _odd(table: Table2) -> Iterator[str]:
         yield "the embedding is as large as the model - at `$.baseline.embedding_bytes`"
         return
     for i, row in enumerate(table.rows):
-        if row.size is not None:
-            problem = _odd_size(row.size, table.baseline)
+        for run, where in ((row, f"$.rows[{i}]"), (row.uncached, f"$.rows[{i}].uncached")):
+            if run is None:
+                continue
+            problem = None if run.size is None else _odd_size(run.size, table.baseline)
             if problem:
-                yield f"{problem} - at `$.rows[{i}].size`"
-        if row.speed is not None and not _in_order(row.speed):
-            yield f"half an interval, or a ratio outside of it - at `$.rows[{i}].speed`"
+                yield f"{problem} - at `{where}.size`"
+            if run.speed is None:
+                continue
+            if not _in_order(run.speed):
+                yield f"half an interval, or a ratio outside of it - at `{where}.speed`"
+            if row.segments is not None and run.speed.workload.segments != row.segments:
+                yield f"other segments than those of the row - at `{where}.speed.workload.segments`"
 
 
 def _in_order(speed: Speed) -> bool:

@@ -1,0 +1,202 @@
+"""`bertprof survey`: what the survey shows, measured here."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from bertprof import catalog, record, report, schema, session
+from bertprof.cli import console, options
+from bertprof.cli.options import BatchSize, Debug, Device, MinTime, NoTime, Output, SeqLength, Threads
+from bertprof.errors import UsageError
+from bertprof.survey import claims, systems
+from bertprof.survey import methods as documents
+from bertprof.survey import table2 as tables
+from bertprof.survey.methods import Methods, View
+
+
+def figure2(
+    device: Device = "auto",
+    seq_length: SeqLength = claims.SEQUENCE_LENGTH,
+    threads: Threads = None,
+    no_time: NoTime = False,
+    min_time: MinTime = "2s",
+    source: Annotated[
+        Path | None, typer.Option("--record", help="Check a saved record instead of measuring BERT-base.")
+    ] = None,
+    output: Output = None,
+    debug: Debug = False,
+) -> None:
+    """Reproduce Figure 2 and check its claims.
+
+    The default of 256 tokens is the length that the survey's later edition states; its first states none.
+    """
+    outputs = options.checked(output)
+    if source is not None:
+        if (device, seq_length, threads, no_time, min_time) != ("auto", claims.SEQUENCE_LENGTH, None, False, "2s"):
+            raise UsageError("--record checks a saved record, to which the options of a measurement do not apply")
+        result = record.load(source)
+    elif seq_length > claims.POSITIONS:
+        raise UsageError(f"--seq-length {seq_length}: BERT-base has {claims.POSITIONS} positions")
+    else:
+        with console.progress_bar() as progress:
+            result = session.survey_figure2(
+                device=device,
+                sequence_length=options.positive("--seq-length", seq_length),
+                threads=threads,
+                time=not no_time,
+                min_time_s=options.duration(min_time),
+                progress=progress,
+            )
+    verdicts = claims.check(result)
+    options.write([(path, report.render(result, path, "component", verdicts)) for path in outputs])
+    from bertprof.report import terminal
+
+    if catalog.find(result.workload.model) != catalog.find(claims.MODEL):
+        typer.echo(f"bertprof: the survey's claims are about {claims.MODEL}; this record is of another model", err=True)
+    console.show_documents([result], "component")
+    console.show("\n" + terminal.render_claims(verdicts, console.width(), console.color()))
+
+
+def table2(
+    device: Device = "auto",
+    batch_size: BatchSize = 1,
+    seq_length: SeqLength = 128,
+    threads: Threads = None,
+    no_time: NoTime = False,
+    min_time: MinTime = "2s",
+    source: Annotated[
+        Path | None, typer.Option("--record", help="Show a saved table instead of measuring its rows.")
+    ] = None,
+    output: Output = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Reproduce Table 2: each printed row beside what is computed and measured here.
+
+    Sizes are counted; speeds are measured against BERT-base, each row interleaved with it (--min-time is for each row).
+    DeFormer runs on segments of its own, of 24 + 296 tokens, with its cache and without. Accuracies stay the survey's;
+    the figures of its later edition stand beside ours. There is no .png or .svg of it.
+    """
+    outputs = options.checked(output)
+    for path in outputs:
+        report.check_suffix(path, tables.Table2)
+    if source is not None:
+        if (device, batch_size, seq_length, threads, no_time, min_time) != ("auto", 1, 128, None, False, "2s"):
+            raise UsageError("--record shows a saved table, to which the options of a measurement do not apply")
+        result = tables.load(source)
+    elif seq_length > claims.POSITIONS:
+        raise UsageError(f"--seq-length {seq_length}: {systems.BASELINE} has {claims.POSITIONS} positions")
+    else:
+        with console.progress_bar() as progress:
+            result = session.survey_table2(
+                device=device,
+                batch_size=options.positive("--batch-size", batch_size),
+                sequence_length=options.positive("--seq-length", seq_length),
+                threads=threads,
+                time=not no_time,
+                min_time_s=options.duration(min_time),
+                command=shlex.join(["bertprof", *sys.argv[1:]]),
+                progress=progress,
+            )
+    options.write([(path, report.render(result, path)) for path in outputs])
+    if json:
+        console.show(schema.encode(result).decode())
+    else:
+        console.show_documents([result], "component")
+
+
+Source = Annotated[Path | None, typer.Option("--record", help="Show saved methods instead of measuring them.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the methods as JSON.")]
+
+
+def table1(
+    device: Device = "auto",
+    batch_size: BatchSize = 1,
+    seq_length: SeqLength = 128,
+    threads: Threads = None,
+    no_time: NoTime = False,
+    min_time: MinTime = "2s",
+    source: Source = None,
+    output: Output = None,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Reproduce Table 1: each printed mark beside what methods change here.
+
+    Every method of Sections 3.1 to 3.4 is measured against BERT-base, interleaved with it (--min-time is for each). A
+    file of `survey methods` is as good: both are the same measurement. As .png or .svg it is the figure of that.
+    """
+    given = _Given(device, batch_size, seq_length, threads, no_time, min_time)
+    _show("table1", session.survey_table1, given, source, output, json)
+
+
+def methods(
+    device: Device = "auto",
+    batch_size: BatchSize = 1,
+    seq_length: SeqLength = 128,
+    threads: Threads = None,
+    no_time: NoTime = False,
+    min_time: MinTime = "2s",
+    source: Source = None,
+    output: Output = None,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show every method beside BERT-base: size, MACs and time, by component.
+
+    Every method of Sections 3.1 to 3.4 is measured against BERT-base, interleaved with it (--min-time is for each). A
+    file of `survey table1` is as good: both are the same measurement.
+    """
+    given = _Given(device, batch_size, seq_length, threads, no_time, min_time)
+    _show("methods", session.survey_methods, given, source, output, json)
+
+
+class _Given(NamedTuple):
+    """The options of a measurement."""
+
+    device: str = "auto"
+    batch_size: int = 1
+    seq_length: int = 128
+    threads: int | None = None
+    no_time: bool = False
+    min_time: str = "2s"
+
+
+def _show(
+    view: View,
+    measure: Callable[..., Methods],
+    given: _Given,
+    source: Path | None,
+    output: list[Path] | None,
+    json: bool,
+) -> None:
+    """Measures the methods, or reads them from a file, and shows them in a view."""
+    outputs = options.checked(output)
+    if source is not None:
+        if given != _Given():
+            raise UsageError("--record shows saved methods, to which the options of a measurement do not apply")
+        result = documents.load(source)
+        result.view = view
+    elif given.seq_length > claims.POSITIONS:
+        raise UsageError(f"--seq-length {given.seq_length}: {systems.BASELINE} has {claims.POSITIONS} positions")
+    else:
+        with console.progress_bar() as progress:
+            result = measure(
+                device=given.device,
+                batch_size=options.positive("--batch-size", given.batch_size),
+                sequence_length=options.positive("--seq-length", given.seq_length),
+                threads=given.threads,
+                time=not given.no_time,
+                min_time_s=options.duration(given.min_time),
+                command=shlex.join(["bertprof", *sys.argv[1:]]),
+                progress=progress,
+            )
+    options.write([(path, report.render(result, path)) for path in outputs])
+    if json:
+        console.show(schema.encode(result).decode())
+    else:
+        console.show_documents([result], "component")
