@@ -39,7 +39,7 @@ def model(
         row(Component.EMBEDDING, embedding, nothing, 0),
         row(Component.FFN, rest, times, rest if macs is None else macs),
     ]
-    workload = {"segments": None if segments is None else list(segments)}
+    workload = {} if segments is None else {"segments": list(segments), "sequence_length": sum(segments)}
     return made(*costs, workload=workload, **({"run": "r"} if time_ms is not None else {}), **fields)
 
 

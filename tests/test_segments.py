@@ -1,5 +1,6 @@
 """Segments of a sequence: how they are asked for, recorded, shown and compared."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import bertprof
-from bertprof import conditions, configuration, pooling, sides
+from bertprof import conditions, configuration, pooling, record, sides
 from bertprof.cli import app
-from bertprof.errors import BertprofError, UsageError
+from bertprof.errors import BertprofError, RecordError, UsageError
 from bertprof.record import Breakdown
 from bertprof.sides import DEFAULTS
 from conftest import failed
@@ -123,6 +124,21 @@ def test_beyond_the_positions(run: Any, folder: Any):
 def test_an_older_record_has_none():
     breakdown = bertprof.load(REAL)
     assert breakdown.workload.segments is None
+
+
+@pytest.mark.parametrize("segments", [[], [128], [64, 65], [8, 100]])
+def test_segments_that_are_not_those_of_the_sequence_are_refused(segments: list[int]):
+    content = json.loads(record.encode(recorded([64, 64])))
+    assert content["workload"]["sequence_length"] == 128
+    content["workload"]["segments"] = segments
+    with pytest.raises(RecordError, match=r"segments of \d+ tokens, of a sequence of 128 - at `\$.workload.segments`"):
+        record.decode(json.dumps(content).encode(), "b.json")
+
+
+@pytest.mark.parametrize("segments", [5, "24,296"])
+def test_what_is_no_list_of_lengths(segments: object):
+    with pytest.raises(UsageError, match="give a list of lengths, such as"):
+        bertprof.breakdown("bert-base-uncased", segments=segments, time=False)  # type: ignore[arg-type]
 
 
 def test_records_of_other_segments_are_not_pooled(tmp_path: Path):

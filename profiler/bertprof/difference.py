@@ -12,7 +12,7 @@ import msgspec
 from bertprof import evidence, schema
 from bertprof.components import Component
 from bertprof.files import write_whole
-from bertprof.record import MOST, Caveat, Checkpoint, Count, Host, Milliseconds, Positive, Unit, Workload
+from bertprof.record import MOST, Caveat, Checkpoint, Count, Host, Milliseconds, Positive, Unit, Workload, odd_segments
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -273,6 +273,10 @@ def of(head: dict[str, Any], where: str) -> Diff:
 
 def _odd(diff: Diff) -> Iterator[str]:
     """Rows that stand twice, without their component or without a total; figures at odds with one another."""
+    for name, side in (("before", diff.before), ("after", diff.after)):
+        problem = odd_segments(side.workload)
+        if problem:
+            yield f"{problem} - at `$.{name}.workload.segments`"
     seen = set()
     for i, row in enumerate(diff.rows):
         if row.scope in seen:

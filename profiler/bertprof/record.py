@@ -387,6 +387,9 @@ def _odd_rows(breakdown: Breakdown) -> Iterator[str]:
             some, all_ = getattr(cost, part), getattr(cost, whole_of)
             if some is not None and some > all_:
                 yield f"{some} of {all_} {whole_of} - at `$.costs[{i}].{part}`"
+    problem = odd_segments(breakdown.workload)
+    if problem:
+        yield f"{problem} - at `$.workload.segments`"
     kept = breakdown.kept_units
     if kept is not None and (len(kept) != breakdown.units or kept != sorted(set(kept))):
         yield f"{len(kept)} indices of {breakdown.units} units, which must rise - at `$.kept_units`"
@@ -394,6 +397,14 @@ def _odd_rows(breakdown: Breakdown) -> Iterator[str]:
         total = sum(getattr(cost, metric) or 0 for cost in breakdown.costs)
         if total > MOST:
             yield f"the rows' {metric} sum to {total}, more than {MOST} - at `$.costs`"
+
+
+def odd_segments(workload: Workload) -> str | None:
+    """What is wrong with the segments of a workload, if anything is."""
+    segments, length = workload.segments, workload.sequence_length
+    if segments is None or (len(segments) > 1 and sum(segments) == length):
+        return None
+    return f"{len(segments)} segments of {sum(segments)} tokens, of a sequence of {length}"
 
 
 def _odd_modules(breakdown: Breakdown) -> Iterator[str]:

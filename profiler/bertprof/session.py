@@ -323,7 +323,8 @@ def survey_table2(
     A row that fails, as for want of memory, says why, and the others go on.
 
     Args:
-        device, batch_size, sequence_length, threads: as in `breakdown`, for all rows.
+        device, batch_size, sequence_length, threads: as in `breakdown`, for all rows but DeFormer's, which is of a
+            question and a passage.
         time: measure speeds; otherwise only sizes are counted.
         min_time_s: seconds of sampling at least, for each row together with BERT-base.
         command: how to make the table again, which it records.

@@ -102,6 +102,8 @@ def _segmented(side: Side) -> Side:
     """A side whose sequence is as long as its segments together, where it has some."""
     if side["segments"] is None:
         return side
+    if isinstance(side["segments"], str) or not isinstance(side["segments"], Sequence):
+        raise UsageError(f"segments is {side['segments']!r}: give a list of lengths, such as [24, 296]")
     segments = list(side["segments"])
     if len(segments) < 2 or not all(type(length) is int and length > 0 for length in segments):
         listed = ",".join(map(str, segments))

@@ -458,3 +458,15 @@ def test_nothing_becomes_zero_of_none():
     transposed: Tensor = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).t()
     zero_smallest([transposed], 2)
     assert transposed.tolist() == [[0, 3], [0, 4]]
+
+
+@pytest.mark.slow
+def test_what_scores_tokens_is_no_table():
+    # Weights of the LSTM, of its attention's projection and score, and of the classifier; each loses nine tenths.
+    pruned = (2 * 1200 * 768 + 2 * 1200 * 300, 600 * 600, 600, 3 * 600)
+    found = bertprof.breakdown("liu-bilstm+sparsity=0.9", time=False)
+    assert found.total("nonzero_parameters") == 26_371_899 - sum(number * 9 // 10 for number in pruned)
+    # Of a student without units, its backbone and attention are as units are.
+    bits = bertprof.breakdown("liu-bilstm+bits=4,head=8,embedding=16,groups=1", time=False)
+    (linear,) = bits.of(bertprof.Component.ATTENTION_LINEAR_IN)
+    assert linear.parameter_bytes == 600 * 600 // 2 + 8 + 600 * 4  # a scale and zero point, a bias

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bertprof.measure import operators
-from bertprof.measure.operators import Operand
+from bertprof.measure.operators import Operand, recurrent_counts
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,11 @@ def test_nothing_that_fvcore_ignores_slips_through():
         if operators.extra_flops(operators.plain_name(operator), [Operand((1,))], [Operand((1,))]) is None
     ]
     assert unplaced == []
+
+
+def test_an_lstm_with_a_projected_state():
+    # H = 16, P = 8, inputs 16: gates (64, 16) of the input and (64, 8) of the state, a projection (8, 16), two biases.
+    weights = [(64, 16), (64, 8), (64,), (64,), (8, 16)]
+    macs, flops = recurrent_counts("lstm", 10, weights)
+    assert macs == 10 * (64 * 16 + 64 * 8 + 8 * 16)
+    assert flops == 2 * macs + 10 * (2 * 64 + 13 * 16)

@@ -139,7 +139,10 @@ def test_components_add_up(both: tuple[Breakdown, Breakdown]):
             continue
         assert sum(part for part in parts if part is not None) == pytest.approx(whole)
     document = by_hand()
+    for each in document.rows:
+        each.measured = None
     row(document, "RPP").measured = found
+    document.base.measured = methods.measured_of(comparison.Comparison(before, before).diff())
     assert methods.of(json.loads(schema.encode(document)), "x") == document
 
 
@@ -288,6 +291,13 @@ def figures(document: Any, row: int = 0) -> Any:
     return document["rows"][row]["measured"]
 
 
+def doubled(figures: Any) -> None:
+    """Another base, twice as large: the sums of its parts hold."""
+    for metrics in (figures["total"], *(part["metrics"] for part in figures["parts"])):
+        for count in ("parameters", "bytes", "macs"):
+            metrics[count]["before"] *= 2
+
+
 @pytest.mark.parametrize(
     ("change", "wrong"),
     [
@@ -307,6 +317,12 @@ def figures(document: Any, row: int = 0) -> Any:
         (lambda d: figures(d)["total"]["time"].update(low=None), "half an interval"),
         (lambda d: figures(d)["total"]["time"].update(verdict="quick"), "verdict"),
         (lambda d: d.update(schema_version="2.0"), "reads up to 1.0"),
+        (lambda d: d["workload"].update(segments=[1, 1]), "2 segments of 2 tokens"),
+        (lambda d: figures(d)["workload"].update(segments=[8]), "1 segments of 8 tokens"),
+        (lambda d: d["rows"][0].update(segments=[-5, 3]), "$.rows[0].segments"),
+        (lambda d: d["rows"][0].update(segments=[7, 9]), "other segments than those of the row"),
+        (lambda d: figures(d)["total"]["time"].update(before=-5.0), "less than nothing"),
+        (lambda d: doubled(figures(d)), "another BERT-base than `$.base`"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_named(change: Any, wrong: str, tmp_path: Path):

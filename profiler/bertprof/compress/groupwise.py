@@ -18,7 +18,7 @@ from bertprof.compress.quantization import (
     values_of,
 )
 from bertprof.compress.recipe import Recipe
-from bertprof.compress.subjects import BACKBONES, converted, lost_nonzeros, one_a_unit, places_of, units_of
+from bertprof.compress.subjects import converted, is_table, lost_nonzeros, one_a_unit, places_of, units_of
 from bertprof.measure.parameters import Storage
 from bertprof.measure.subject import Subject
 
@@ -108,7 +108,6 @@ def _widths(subject: Subject, recipe: Recipe) -> dict[str, int]:
     by_unit = one_a_unit(recipe, len(slots))
     outside = FLOAT_BITS if recipe.units is not None else recipe.values[0] if len({*recipe.values}) == 1 else 8
     embedding, head = (recipe.options[key] or outside for key in ("embedding", "head"))
-    tables = (Component.EMBEDDING, Component.SOFTMAX_ATTENTION)
     widths = {}
     for name, place in places_of(subject).items():
         if not is_matrix(name.rpartition(".")[2], place.parameter):
@@ -118,10 +117,10 @@ def _widths(subject: Subject, recipe: Recipe) -> dict[str, int]:
             raise recipe.refused(f"{sharers(place)}; give them one width")
         if of_units:
             width = of_units.pop()
-        elif not slots and place.component in BACKBONES:
-            width = recipe.values[0]
-        else:
-            width = embedding if place.component in tables else head
+        elif is_table(place):
+            width = embedding
+        else:  # of a student without units, its backbone is as units are
+            width = head if slots or place.component is Component.HEAD else recipe.values[0]
         if width != FLOAT_BITS:
             widths[name] = width
     return widths

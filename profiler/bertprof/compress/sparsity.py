@@ -24,6 +24,7 @@ from bertprof.compress.subjects import (
     Place,
     chosen_units,
     converted,
+    is_table,
     places_of,
     stored_of,
     users_of,
@@ -33,9 +34,6 @@ from bertprof.measure import build
 from bertprof.measure.parameters import Storage
 from bertprof.measure.subject import Subject
 from bertprof.record import Caveat
-
-_TABLES = (Component.EMBEDDING, Component.SOFTMAX_ATTENTION)
-"""Where tables stand: of words, positions and segments, and of relative positions."""
 
 
 def sparsity(subject: Subject, recipe: Recipe) -> Subject:
@@ -184,7 +182,7 @@ def _targets(subject: Subject, recipe: Recipe) -> dict[str, Place]:
         units = users.get(id(place.parameter), set())
         if place.parameter.dim() < 2 or place.component is Component.ADD_NORM or name.endswith("bias"):
             continue
-        if place.component in _TABLES:
+        if is_table(place):
             wanted = recipe.options["embedding"] == "yes"
         elif place.component is Component.HEAD:
             wanted = recipe.options["head"] == "yes" and recipe.units is None

@@ -307,6 +307,16 @@ def places_of(subject: Subject) -> dict[str, Place]:
     return places
 
 
+def is_table(place: Place) -> bool:
+    """Whether a matrix is a table: of words, positions and segments with their projection, or of relative positions.
+
+    What scores tokens in a student's additive attention is a linear.
+    """
+    if place.component is Component.SOFTMAX_ATTENTION:
+        return not isinstance(place.holder, nn.Linear)
+    return place.component is Component.EMBEDDING
+
+
 def users_of(slots: Iterable[Slot]) -> dict[int, set[int]]:
     """Parameter, by identity → the units that use it, in the order of the slots."""
     users: dict[int, set[int]] = {}

@@ -87,7 +87,7 @@ NO_ARITHMETIC = frozenset(
         *("eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and", "logical_or", "bitwise_not", "bitwise_and"),
         *("__and__", "index_put", "nonzero", "any", "all", "isnan", "Int", "ScalarImplicit", "as_strided"),
         *("_local_scalar_dense", "item", "is_nonzero"),
-        "repeat_interleave",
+        *("repeat_interleave", "sort", "scatter", "_pack_padded_sequence", "_pad_packed_sequence"),
     )
 )  # fmt: skip
 
@@ -170,7 +170,9 @@ def recurrent_counts(name: str, tokens: int, weights: Sequence[Shape]) -> tuple[
     macs = tokens * sum(math.prod(shape) for shape in weights if len(shape) == 2)
     biases = tokens * sum(shape[0] for shape in weights if len(shape) == 1)
     gates = {"lstm": 4, "gru": 3}.get(name, 1)
-    hidden = sum(shape[0] for shape in weights if len(shape) == 2) // (2 * gates)
+    rows = [shape[0] for shape in weights if len(shape) == 2]
+    # Those of a projection of the state (proj_size) are fewer, since it is narrower than the state.
+    hidden = sum(number for number in rows if number == max(rows)) // (2 * gates)
     return macs, 2 * macs + biases + tokens * hidden * RECURRENT[name]
 
 

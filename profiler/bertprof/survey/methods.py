@@ -16,7 +16,7 @@ from bertprof.components import Component
 from bertprof.conditions import dequantised
 from bertprof.difference import Change, Diff, Latency, Ratio, odd_change
 from bertprof.files import write_whole
-from bertprof.record import Caveat, Count, Host, Workload
+from bertprof.record import Caveat, Count, Host, Positive, Workload, odd_segments
 from bertprof.survey.approaches import Approach
 from bertprof.survey.later import Later, Sure
 
@@ -112,7 +112,7 @@ class Row(msgspec.Struct, kw_only=True):
     runs: str
     model: str | None
     settings: list[str]
-    segments: list[int] | None
+    segments: list[Positive] | None
     apart: str | None
     why_not: str | None
     published: str
@@ -262,11 +262,26 @@ def _odd(document: Methods) -> Iterator[str]:
         yield "no rows - at `$.rows`"
     if document.base.measured is None:
         yield "BERT-base without figures - at `$.base.measured`"
+    wrong = odd_segments(document.workload)
+    if wrong:
+        yield f"{wrong} - at `$.workload.segments`"
     places = {"$.base": document.base, **{f"$.rows[{i}]": row for i, row in enumerate(document.rows)}}
     for place, row in places.items():
         if row.measured is not None:
             for problem, where in _odd_measured(row.measured):
                 yield f"{problem} - at `{place}.measured.{where}`"
+            wrong = odd_segments(row.measured.workload)
+            if wrong:
+                yield f"{wrong} - at `{place}.measured.workload.segments`"
+            if row.segments is not None and row.measured.workload.segments != row.segments:
+                yield f"other segments than those of the row - at `{place}.measured.workload.segments`"
+            if document.base.measured is not None and _weights(row) != _weights(document.base):
+                yield f"another BERT-base than `$.base` - at `{place}.measured.total`"
+
+
+def _weights(row: Row) -> list[float | None]:
+    """What BERT-base beside a method has and weighs, which no workload changes."""
+    return [] if row.measured is None else [row.measured.total[of].before for of in ("parameters", "bytes")]
 
 
 def _odd_measured(measured: Measured) -> Iterator[tuple[str, str]]:
@@ -277,12 +292,16 @@ def _odd_measured(measured: Measured) -> Iterator[tuple[str, str]]:
             problem = odd_change(changed)
             if problem:
                 yield problem, f"{where}.{metric}"
+            if any(side is not None and side < 0 for side in (changed.before, changed.after)):
+                yield "less than nothing", f"{where}.{metric}"
         for count in ("parameters", "bytes", "macs"):
             change = metrics.get(count)
             if change is None or not _whole(change.before) or not _whole(change.after):
                 yield f"no count of {count}", where
             elif where == "total" and not change.before:
                 yield f"a BERT-base without {count}", where
+        if after(metrics, "parameters") > (metrics["parameters"].after or 0):
+            yield "more that are not zero than parameters", f"{where}.nonzero_parameters"
     if len({part.component for part in measured.parts}) < len(measured.parts):
         yield "a component stands twice", "parts"
     for count in ("parameters", "bytes", "macs"):

@@ -17,7 +17,7 @@ from bertprof.conditions import dequantised
 from bertprof.difference import Change, Diff, Latency, Ratio, Verdict
 from bertprof.evidence import FURTHEST
 from bertprof.files import write_whole
-from bertprof.record import Breakdown, Caveat, Count, Host, Positive, Workload
+from bertprof.record import Breakdown, Caveat, Count, Host, Positive, Workload, odd_segments
 from bertprof.survey.later import Later, Sure
 from bertprof.survey.systems import Printed, System
 
@@ -347,6 +347,9 @@ def _odd(table: Table2) -> Iterator[str]:
     """Figures at odds with one another."""
     if not table.rows:
         yield "no rows - at `$.rows`"
+    problem = odd_segments(table.workload)
+    if problem:
+        yield f"{problem} - at `$.workload.segments`"
     if not table.baseline.bytes > table.baseline.embedding_bytes:
         yield "the embedding is as large as the model - at `$.baseline.embedding_bytes`"
         return
@@ -363,6 +366,9 @@ def _odd(table: Table2) -> Iterator[str]:
                 yield f"half an interval, or a ratio outside of it - at `{where}.speed`"
             if row.segments is not None and run.speed.workload.segments != row.segments:
                 yield f"other segments than those of the row - at `{where}.speed.workload.segments`"
+            problem = odd_segments(run.speed.workload)
+            if problem:
+                yield f"{problem} - at `{where}.speed.workload.segments`"
 
 
 def _in_order(speed: Speed) -> bool:

@@ -28,8 +28,8 @@ class BlendCnnConfig(PreTrainedConfig):  # type: ignore[misc]
     model_type = "bertprof-cnn"
     student_choices = (
         "the student of Chia et al. 2018, arXiv 1909.03508, with its classifier: they print 39 times fewer parameters "
-        "than GPT's 116.5M; our choice is 8 convolutions of 100 channels over 5 tokens, as in a public "
-        "re-implementation, and word vectors 82 wide, which give 3.0M"
+        "than their teacher, likely a GPT of 117M; our choice is 8 convolutions of 100 channels over 5 tokens, as in "
+        "a public re-implementation, and word vectors 82 wide, which give 3.0M"
     )
 
     def __init__(
@@ -55,12 +55,12 @@ class BlendCnnConfig(PreTrainedConfig):  # type: ignore[misc]
 class BlendCnn(PreTrainedModel):  # type: ignore[misc]
     """BlendCNN of Chia et al. 2018 (arXiv 1909.03508; NeurIPS workshop CDNNRIA), GPT's student in text classification.
 
-    Published are 39 times fewer parameters than the teacher's 116.5M and a speed 300 times its own. The structure is
-    that of a public re-implementation (BlendCNN of Dong-Hyun Lee, among the examples of intel/neural-compressor):
-    convolutions with ReLU one behind the other, each pooled over the tokens, all that is pooled side by side through a
-    ReLU layer to the classifier; so are 8 layers of 100 channels over 5 tokens and a ReLU layer of 100. Our choice are
-    the maximum as the pool, where that takes the mean, and word vectors of BERT's vocabulary without positions, E = 82
-    wide:
+    Published are 39 times fewer parameters than the teacher's (likely a GPT, 116.5M as we count it) and a speed 300
+    times its own. The structure is that of a public re-implementation (BlendCNN of Dong-Hyun Lee, among the examples of
+    intel/neural-compressor): convolutions with ReLU one behind the other, each pooled over the tokens, all that is
+    pooled side by side through a ReLU layer to the classifier; so are 8 layers of 100 channels over 5 tokens and a ReLU
+    layer of 100. Our choice are the maximum as the pool, where that takes the mean, and word vectors of BERT's
+    vocabulary without positions, E = 82 wide:
 
     30,522 · E + (5 · E · 100 + 100) + 7 · (5 · 100 · 100 + 100) + (800 · 100 + 100) + (100 · C + C) is 2,974,906
     parameters with C = 2 classes, 116,534,784 / 39.2; 472,102 without the words.
