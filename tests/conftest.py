@@ -4,6 +4,8 @@ import gc
 import json
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -247,3 +249,23 @@ def failed(result: Result, *parts: str) -> None:
     assert line.startswith("bertprof: ")
     for part in parts:
         assert part in line
+
+
+HEAVY = ("torch", "transformers", "fvcore", "pandas", "matplotlib", "scipy")
+
+
+def run_light(folder: Path, *arguments: str) -> None:
+    """Runs a command line in a fresh process, which ends well and has imported nothing heavy."""
+    code = f"""
+import sys
+from bertprof.__main__ import main
+sys.argv = ["bertprof", *{arguments!r}]
+try:
+    main()
+except SystemExit as done:
+    assert not done.code, done.code
+heavy = {HEAVY!r}
+assert not {{*heavy}} & set(sys.modules), sys.modules.keys()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

@@ -1,8 +1,6 @@
 """`bertprof survey table1` and `survey methods` on the command line: options, files, errors."""
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +12,7 @@ from typer.testing import CliRunner, Result
 from bertprof import configuration, session
 from bertprof.cli import app
 from bertprof.survey import approaches, methods
-from conftest import failed
+from conftest import failed, run_light
 from surveyed import BASE, by_hand
 
 COMMANDS = ("table1", "methods")
@@ -125,19 +123,7 @@ def test_a_device_that_is_not_there_fails_once(run: Any):
 @pytest.mark.slow
 def test_showing_a_saved_one_is_light(tmp_path: Path):
     by_hand().save(tmp_path / "m.json")
-    code = """
-import sys
-from bertprof.__main__ import main
-sys.argv = ["bertprof", "survey", "methods", "--record", "m.json", "-o", "m.md", "-o", "m.csv"]
-try:
-    main()
-except SystemExit as done:
-    assert not done.code, done.code
-heavy = {"torch", "transformers", "fvcore", "pandas", "matplotlib", "scipy"} & set(sys.modules)
-assert not heavy, heavy
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    run_light(tmp_path, "survey", "methods", "--record", "m.json", "-o", "m.md", "-o", "m.csv")
 
 
 @pytest.mark.slow

@@ -3,8 +3,6 @@
 import csv
 import io
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from bertprof.report import table1, table1_renderers
 from bertprof.survey.approaches import APPROACHES
 from bertprof.survey.methods import Methods
 from bertprof.survey.table1 import COLUMNS, NOTES, TARGETS
+from conftest import run_light
 from surveyed import by_hand, hostile, measured, model, row
 
 
@@ -197,17 +196,5 @@ def test_hostile_text_is_inert():
 @pytest.mark.slow
 def test_reading_one_is_light(tmp_path: Path):
     by_hand_1().save(tmp_path / "t.json")
-    code = """
-import sys
-from bertprof.__main__ import main
-sys.argv = ["bertprof", "report", "t.json", "-o", "t.md", "-o", "t.html", "-o", "t.csv"]
-try:
-    main()
-except SystemExit as done:
-    assert not done.code, done.code
-heavy = {"torch", "transformers", "fvcore", "pandas", "matplotlib", "scipy"} & set(sys.modules)
-assert not heavy, heavy
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    run_light(tmp_path, "report", "t.json", "-o", "t.md", "-o", "t.html", "-o", "t.csv")
     assert (tmp_path / "t.html").stat().st_size > 5000

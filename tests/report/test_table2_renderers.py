@@ -3,8 +3,6 @@
 import csv
 import io
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
@@ -19,6 +17,7 @@ from bertprof.report import table2, table2_lines, table2_renderers
 from bertprof.report.table2 import Part
 from bertprof.survey.systems import SYSTEMS
 from bertprof.survey.table2 import Table2
+from conftest import run_light
 from tabled import by_hand, hostile, row
 
 
@@ -397,17 +396,5 @@ def test_hostile_text_is_inert():
 @pytest.mark.slow
 def test_reading_one_is_light(tmp_path: Path):
     by_hand().save(tmp_path / "t.json")
-    code = """
-import sys
-from bertprof.__main__ import main
-sys.argv = ["bertprof", "report", "t.json", "-o", "t.md", "-o", "t.html", "-o", "t.csv"]
-try:
-    main()
-except SystemExit as done:
-    assert not done.code, done.code
-heavy = {"torch", "transformers", "fvcore", "pandas", "matplotlib", "scipy"} & set(sys.modules)
-assert not heavy, heavy
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    run_light(tmp_path, "report", "t.json", "-o", "t.md", "-o", "t.html", "-o", "t.csv")
     assert (tmp_path / "t.html").stat().st_size > 5000
