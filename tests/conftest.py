@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ import transformers
 import transformers.modeling_utils  # (scipy, which it imports where there is some, adds a filter of warnings)
 from hypothesis import HealthCheck, settings
 from torch import nn
-from typer.testing import Result
+from typer.testing import CliRunner, Result
 
+from bertprof import configuration
+from bertprof.cli import app
 from bertprof.formatting import plain
 from bertprof.measure import build, host, noise
 from bertprof.record import Breakdown, now
@@ -239,6 +242,18 @@ def note() -> Iterator[Note]:
         *rows,
     ]
     REPORT.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
+    """Runs a command line in an empty folder, never with a network or in CI, as wide as the module's COLUMNS or 120."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", str(getattr(request.module, "COLUMNS", 120)))
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    monkeypatch.setattr(configuration, "HUB_DEADLINE_S", 0.2)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *args, **options: time.sleep(1))
+    return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 def failed(result: Result, *parts: str) -> None:

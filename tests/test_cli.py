@@ -12,24 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import bertprof
-from bertprof import configuration
-from bertprof.cli import app
 
 REAL = Path(__file__).parent / "data" / "bert-base-uncased.json"
 BERTPROF = [sys.executable, "-m", "bertprof"]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
-    """Runs a command line in an empty folder, never with a network."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setattr(configuration, "HUB_DEADLINE_S", 0.2)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *args, **options: time.sleep(1))
-    return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 def failed(result: Result, *parts: str) -> None:

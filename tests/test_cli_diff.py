@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 import bertprof
-from bertprof import comparison, configuration, difference, session
-from bertprof.cli import app
+from bertprof import comparison, difference, session
 from bertprof.readiness import Check
 from bertprof.record import Breakdown
 from conftest import TINY, failed
@@ -23,15 +21,8 @@ BERTPROF = [sys.executable, "-m", "bertprof"]
 SUFFIXES = ("json", "csv", "md", "html", "png", "svg")
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
-    """Runs a command line in an empty folder, never with a network or in CI."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "140")
-    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
-    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
-    monkeypatch.setattr(configuration, "HUB_DEADLINE_S", 0.2)
-    return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
+COLUMNS = 140
+"""Of the terminal in which commands run."""
 
 
 def changed(path: str, change: Callable[[Breakdown], None] = lambda b: None, source: Path = REAL) -> str:

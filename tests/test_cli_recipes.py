@@ -3,32 +3,18 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import bertprof
-from bertprof import configuration
-from bertprof.cli import app
 from bertprof.compress.methods import METHODS
 from bertprof.measure import build
 from conftest import failed
 
 REAL = Path(__file__).parent / "data" / "bert-base-uncased.json"
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
-    """Runs a command line in an empty folder, never with a network or in CI."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
-    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
-    monkeypatch.setattr(configuration, "HUB_DEADLINE_S", 0.2)
-    return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 def fine(result: Result) -> str:

@@ -1,31 +1,17 @@
 """`bertprof survey table1` and `survey methods` on the command line: options, files, errors."""
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from bertprof import configuration, session
-from bertprof.cli import app
+from bertprof import session
 from bertprof.survey import approaches, methods
 from conftest import failed, run_light
 from surveyed import BASE, by_hand
 
 COMMANDS = ("table1", "methods")
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
-    """Runs a command line in an empty folder, never with a network."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setattr(configuration, "HUB_DEADLINE_S", 0.2)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *args, **options: time.sleep(1))
-    return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 @pytest.fixture

@@ -1,16 +1,13 @@
 """Segments of a sequence: how they are asked for, recorded, shown and compared."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 import bertprof
-from bertprof import conditions, configuration, pooling, record, sides
-from bertprof.cli import app
+from bertprof import conditions, pooling, record, sides
 from bertprof.errors import BertprofError, RecordError, UsageError
 from bertprof.record import Breakdown
 from bertprof.sides import DEFAULTS
@@ -19,15 +16,8 @@ from conftest import failed
 REAL = Path(__file__).parent / "data" / "bert-base-uncased.json"
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
-    """Runs a command line in an empty folder, never with a network or in CI."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "140")
-    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
-    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
-    monkeypatch.setattr(configuration, "HUB_DEADLINE_S", 0.2)
-    return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
+COLUMNS = 140
+"""Of the terminal in which commands run."""
 
 
 def recorded(segments: list[int] | None) -> Breakdown:

@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, TypeVar
 
 import typer
 
@@ -15,7 +15,10 @@ from bertprof.errors import UsageError
 from bertprof.survey import claims, systems
 from bertprof.survey import methods as documents
 from bertprof.survey import table2 as tables
-from bertprof.survey.methods import Methods, View
+from bertprof.survey.methods import Methods
+from bertprof.survey.table2 import Table2
+
+Found = TypeVar("Found", Methods, Table2)
 
 
 def figure2(
@@ -84,29 +87,9 @@ def table2(
     outputs = options.checked(output)
     for path in outputs:
         report.check_suffix(path, tables.Table2)
-    if source is not None:
-        if (device, batch_size, seq_length, threads, no_time, min_time) != ("auto", 1, 128, None, False, "2s"):
-            raise UsageError("--record shows a saved table, to which the options of a measurement do not apply")
-        result = tables.load(source)
-    elif seq_length > claims.POSITIONS:
-        raise UsageError(f"--seq-length {seq_length}: {systems.BASELINE} has {claims.POSITIONS} positions")
-    else:
-        with console.progress_bar() as progress:
-            result = session.survey_table2(
-                device=device,
-                batch_size=options.positive("--batch-size", batch_size),
-                sequence_length=options.positive("--seq-length", seq_length),
-                threads=threads,
-                time=not no_time,
-                min_time_s=options.duration(min_time),
-                command=shlex.join(["bertprof", *sys.argv[1:]]),
-                progress=progress,
-            )
-    options.write([(path, report.render(result, path)) for path in outputs])
-    if json:
-        console.show(schema.encode(result).decode())
-    else:
-        console.show_documents([result], "component")
+    given = _Given(device, batch_size, seq_length, threads, no_time, min_time)
+    result = _found("a saved table", session.survey_table2, tables.load, given, source)
+    _show(result, outputs, json)
 
 
 Source = Annotated[Path | None, typer.Option("--record", help="Show saved methods instead of measuring them.")]
@@ -130,8 +113,11 @@ def table1(
     Every method of Sections 3.1 to 3.4 is measured against BERT-base, interleaved with it (--min-time is for each). A
     file of `survey methods` is as good: both are the same measurement. As .png or .svg it is the figure of that.
     """
+    outputs = options.checked(output)
     given = _Given(device, batch_size, seq_length, threads, no_time, min_time)
-    _show("table1", session.survey_table1, given, source, output, json)
+    result = _found("saved methods", session.survey_table1, documents.load, given, source)
+    result.view = "table1"
+    _show(result, outputs, json)
 
 
 def methods(
@@ -151,8 +137,11 @@ def methods(
     Every method of Sections 3.1 to 3.4 is measured against BERT-base, interleaved with it (--min-time is for each). A
     file of `survey table1` is as good: both are the same measurement.
     """
+    outputs = options.checked(output)
     given = _Given(device, batch_size, seq_length, threads, no_time, min_time)
-    _show("methods", session.survey_methods, given, source, output, json)
+    result = _found("saved methods", session.survey_methods, documents.load, given, source)
+    result.view = "methods"
+    _show(result, outputs, json)
 
 
 class _Given(NamedTuple):
@@ -166,35 +155,30 @@ class _Given(NamedTuple):
     min_time: str = "2s"
 
 
-def _show(
-    view: View,
-    measure: Callable[..., Methods],
-    given: _Given,
-    source: Path | None,
-    output: list[Path] | None,
-    json: bool,
-) -> None:
-    """Measures the methods, or reads them from a file, and shows them in a view."""
-    outputs = options.checked(output)
+def _found(
+    what: str, measure: Callable[..., Found], load: Callable[[Path], Found], given: _Given, source: Path | None
+) -> Found:
+    """What is measured, or read from a file, to which the options of a measurement do not apply."""
     if source is not None:
         if given != _Given():
-            raise UsageError("--record shows saved methods, to which the options of a measurement do not apply")
-        result = documents.load(source)
-        result.view = view
-    elif given.seq_length > claims.POSITIONS:
+            raise UsageError(f"--record shows {what}, to which the options of a measurement do not apply")
+        return load(source)
+    if given.seq_length > claims.POSITIONS:
         raise UsageError(f"--seq-length {given.seq_length}: {systems.BASELINE} has {claims.POSITIONS} positions")
-    else:
-        with console.progress_bar() as progress:
-            result = measure(
-                device=given.device,
-                batch_size=options.positive("--batch-size", given.batch_size),
-                sequence_length=options.positive("--seq-length", given.seq_length),
-                threads=given.threads,
-                time=not given.no_time,
-                min_time_s=options.duration(given.min_time),
-                command=shlex.join(["bertprof", *sys.argv[1:]]),
-                progress=progress,
-            )
+    with console.progress_bar() as progress:
+        return measure(
+            device=given.device,
+            batch_size=options.positive("--batch-size", given.batch_size),
+            sequence_length=options.positive("--seq-length", given.seq_length),
+            threads=given.threads,
+            time=not given.no_time,
+            min_time_s=options.duration(given.min_time),
+            command=shlex.join(["bertprof", *sys.argv[1:]]),
+            progress=progress,
+        )
+
+
+def _show(result: Methods | Table2, outputs: list[Path], json: bool) -> None:
     options.write([(path, report.render(result, path)) for path in outputs])
     if json:
         console.show(schema.encode(result).decode())

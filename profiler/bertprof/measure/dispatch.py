@@ -25,7 +25,6 @@ from torch.utils.flop_counter import flop_registry
 from bertprof.measure.inputs import Inputs
 from bertprof.measure.operators import (
     FUSED_ATTENTION,
-    NOT_READ,
     NOTHING_MOVED,
     POOLS,
     READ_IN_PART,
@@ -38,7 +37,7 @@ from bertprof.measure.operators import (
     recurrent_counts,
     sparse_macs,
 )
-from bertprof.measure.weights.quantised import stored_bytes
+from bertprof.measure.traffic import held_bytes, memory_of, moved_bytes
 from bertprof.measure.wrapping import target, wrap
 
 
@@ -300,8 +299,8 @@ class _Tape(TorchDispatchMode):
                 name,
                 macs,
                 flops,
-                0 if view else _moved(name, ins, outs, args[4] if name == SPARSE_LINEAR else None),
-                0 if view or in_place or name in NOTHING_MOVED else sum(map(_stored_bytes, outs)),
+                0 if view else moved_bytes(name, ins, outs, args[4] if name == SPARSE_LINEAR else None),
+                0 if view or in_place or name in NOTHING_MOVED else sum(map(held_bytes, outs)),
                 named,
                 constant,
                 in_place,
@@ -391,52 +390,3 @@ def _stored_only(macs: int, ins: Sequence[torch.Tensor]) -> int:
 def _values(tensor: torch.Tensor) -> torch.Tensor:
     """The scalars that a sparse tensor stores."""
     return tensor._values() if tensor.layout is torch.sparse_coo else tensor.values()
-
-
-def _moved(
-    name: str, ins: tuple[torch.Tensor, ...], outs: tuple[torch.Tensor, ...], weight_bytes: int | None = None
-) -> int:
-    """Bytes of inputs and outputs, each once. Of a table only the rows that are looked up are read.
-
-    `weight_bytes`: those of the second input that are read, where it stands for what stores no zeros.
-    """
-    if name in NOTHING_MOVED:
-        return 0
-    written = sum(map(_stored_bytes, outs))
-    if name in NOT_READ:
-        return written
-    if name == "copy":
-        ins = ins[1:]  # what is written over is not read
-    unique = {_place(tensor): tensor for tensor in ins}.values()
-    read = [_stored_bytes(tensor) for tensor in unique]
-    if weight_bytes is not None:
-        read[1] = weight_bytes
-    if name in READ_IN_PART and read:
-        read[0] = min(read[0], written)
-    return written + sum(read)
-
-
-def memory_of(tensor: torch.Tensor) -> int:
-    """The identity of the memory that a tensor and all views of it are in."""
-    try:
-        return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):  # a sparse or wrapped tensor shows no storage
-        return id(tensor)
-
-
-def _place(tensor: torch.Tensor) -> tuple[int, ...]:
-    """Which stretch of memory a tensor is, so that one that is given twice, also through a view, is read once."""
-    offset = int(tensor.storage_offset()) if tensor.layout is torch.strided else 0
-    return memory_of(tensor), offset, tensor.numel()
-
-
-def _stored_bytes(tensor: torch.Tensor) -> int:
-    """A tensor's bytes; of one that repeats itself (expanded), those that are there; of a sparse one with indices."""
-    if tensor.layout is not torch.strided:
-        return stored_bytes(tensor)
-    try:
-        sizes = zip(tensor.shape, tensor.stride(), strict=True)
-        there = math.prod(size for size, stride in sizes if stride) if tensor.numel() else 0
-    except (NotImplementedError, RuntimeError):  # a wrapped tensor shows no strides
-        there = tensor.numel()
-    return there * tensor.element_size()

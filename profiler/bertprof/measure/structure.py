@@ -31,9 +31,10 @@ from torch import Tensor, nn
 
 from bertprof.attribution import Region, component_of_parameter, module_of
 from bertprof.components import Component
-from bertprof.measure.dispatch import Operation, follow, memory_of
+from bertprof.measure.dispatch import Operation, follow
 from bertprof.measure.inputs import Inputs
 from bertprof.measure.operators import FUSED_ATTENTION, NOT_READ, RECURRENT
+from bertprof.measure.traffic import memory_of
 
 _NORM = re.compile(r"(Layer|RMS|Rms|No|Group|Batch)Norm(\d?d)?$")
 _NORM_OPERATORS = frozenset(("native_layer_norm", "layer_norm", "rms_norm", "_fused_rms_norm", "native_group_norm"))

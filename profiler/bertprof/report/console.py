@@ -1,7 +1,7 @@
 """What the terminal's documents are written with: a console that writes to a text, and how tables are laid out."""
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +24,26 @@ def console_of(width: int, color: bool) -> tuple[Console, io.StringIO]:
         file=stream, width=width, force_terminal=color, no_color=not color, highlight=False, markup=False, emoji=False
     )
     return console, stream
+
+
+def fitting(
+    wanted: Sequence[str], needed: Mapping[str, int], room: int, behind: Mapping[str, str] | None = None
+) -> list[str]:
+    """The columns for which there is room. One figure has to be there, however narrow.
+
+    Args:
+        wanted: the columns, most wanted first.
+        needed: the characters that each takes, with its gap.
+        room: the characters that there are.
+        behind: a column that is shown only with another one → that one.
+    """
+    shown: list[str] = []
+    for column in wanted:
+        leads = (behind or {}).get(column, column)
+        if not shown or (needed[column] <= room and leads in (column, *shown)):
+            shown.append(column)
+            room -= needed[column]
+    return shown
 
 
 def trimmed(stream: io.StringIO) -> str:

@@ -10,7 +10,7 @@ from bertprof import difference, formatting
 from bertprof.components import SURVEY_COMPONENTS, Component
 from bertprof.difference import Diff
 from bertprof.record import Breakdown
-from bertprof.report import changes, lines, quiet_matplotlib, rows, several, survey_methods
+from bertprof.report import beside, changes, lines, quiet_matplotlib, rows, several, survey_methods
 from bertprof.report.palette import REST, color_of
 from bertprof.report.rows import Row
 from bertprof.survey import methods
@@ -297,7 +297,7 @@ def methods_figure(document: Methods) -> Figure:
         names = [_escaped(survey_methods.name_with_work(row)) for row in shown]
         axes[0].set_yticks(range(len(names)), names, fontsize=7)
         axes[0].set_ylim(len(names) - 0.4, -0.6)
-        figure.suptitle(_escaped("\n".join([survey_methods.TITLE, survey_methods.setting(document)[0]])), fontsize=8.5)
+        figure.suptitle(_escaped("\n".join([survey_methods.TITLE, beside.setting(document)[0]])), fontsize=8.5)
         handles = [Patch(facecolor=color_of(group), edgecolor="black", linewidth=0.3) for group in groups]
         figure.legend(handles, groups, loc="outside lower center", ncols=7, frameon=False, fontsize=7)
     return figure

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from bertprof import formatting
 from bertprof.components import Component
 from bertprof.difference import Change, Verdict
-from bertprof.report import lines
+from bertprof.report import beside
 from bertprof.report.changes import Tone
 from bertprof.survey.approaches import BASE
 from bertprof.survey.methods import Measured, Methods, Metric, Part, Row
@@ -237,12 +237,10 @@ def details(row: Row, brief: bool = False) -> list[str]:
         found.append(f"Counted in no column of Table 1: {row.apart}")
     found += [f"Caveat: {caveat}" for caveat in _caveats(row)]
     found += row.notes
-    sentences = [sentence if sentence.endswith((".", "?")) else f"{sentence}." for sentence in found]
+    sentences = beside.sentences(found)
     if row.model is not None:
-        asked = "".join(f" --after {setting}" for setting in row.settings)
-        asked += f" --segments {','.join(map(str, row.segments))}" if row.segments else ""
-        sentences.append(f"By itself: bertprof diff {BASE.model} {row.model}{asked}")
-    return [formatting.line(sentence, 1000) for sentence in sentences]
+        sentences.append(f"By itself: {beside.command(BASE.model, row.model, row.settings, row.segments)}")
+    return sentences
 
 
 def _later(row: Row) -> str:
@@ -258,12 +256,7 @@ def _measured(measured: Measured) -> list[str]:
     text = [f"{formatting.size(after)} of {formatting.size(before)}" for before, after in [_figures(measured, "bytes")]]
     text += [f"{formatting.count(a)} of {formatting.count(b)} MACs" for b, a in [_figures(measured, "macs")]]
     if measured.before is not None and measured.after is not None:
-        times = [
-            f"{formatting.measured(latency.median_ms)} ms [{formatting.measured(latency.low_ms)}, "
-            f"{formatting.measured(latency.high_ms)}]"
-            for latency in (measured.after, measured.before)
-        ]
-        text.append(f"{times[0]} against {times[1]} of BERT-base in the same {measured.samples} rounds")
+        text.append(beside.timed(measured.after, measured.before, measured.samples))
     found = [f"Here: {'; '.join(text)}"]
     if measured.no_kernel:
         found.append("No kernel runs weights so stored: they are executed dequantised, in the time of the float model")
@@ -295,16 +288,6 @@ def legend(document: Methods) -> list[str]:
     return [*found, *(formatting.line(note) for note in document.notes)]
 
 
-def setting(document: Methods) -> list[str]:
-    """The work and the machine."""
-    parts = lines.workload_parts(document.workload, document.timed)
-    return [", ".join(parts.values()), lines.machine_line(document.host, document.workload.device)]
-
-
-_TOLD = ("marks", "time-not-split", "no-kernel", "mismatch", "quantised")
-"""Codes of what stands in the cells already, and of what is about single components."""
-
-
 def caveats(document: Methods) -> list[str]:
     """Which methods have caveats; these stand in their details."""
     names = [name(row) for row in document.rows if _caveats(row)]
@@ -313,8 +296,7 @@ def caveats(document: Methods) -> list[str]:
 
 
 def _caveats(row: Row) -> list[str]:
-    found = [] if row.measured is None else row.measured.caveats
-    return list(dict.fromkeys(formatting.line(caveat.text) for caveat in found if caveat.code not in _TOLD))
+    return [] if row.measured is None else beside.caveats(row.measured.caveats)
 
 
 # For a program --------------------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bertprof import formatting
-from bertprof.report import survey_methods
-from bertprof.report.console import EDGES, GAP, STYLES, console_of, listed, trimmed
+from bertprof.report import beside, survey_methods
+from bertprof.report.console import EDGES, GAP, STYLES, console_of, fitting, listed, trimmed
 from bertprof.report.csv import written
 from bertprof.report.markdown import escape
 from bertprof.report.palette import color_of
@@ -38,7 +38,7 @@ def terminal(document: Methods, width: int = 100, color: bool = False) -> str:
     """
     console, stream = console_of(width, color)
     console.print(Text.assemble((survey_methods.TITLE, "bold"), f" ({SURVEY})"))
-    for line in survey_methods.setting(document):
+    for line in beside.setting(document):
         console.print(Text(line, style="dim"))
     console.print(Text(survey_methods.headline(document)))
     console.print(_whole(document, width))
@@ -74,14 +74,11 @@ def _whole(document: Methods, width: int) -> Table:
     columns = survey_methods.columns(document)
     cells = {c.field: [survey_methods.cell(row, c.field) for row in rows] for c in columns}
     room = width - EDGES - GAP - max(map(cell_len, ("method", *names)))
-    shown: list[str] = []
-    for column in sorted(columns, key=lambda c: _WANTED.index(c.field)):
-        needed = max(map(cell_len, (*column.header.split("\n"), *cells[column.field])))
-        needed = GAP + (min(needed, _NARROWEST) if column.field == "speedup" else needed)
-        # One figure has to be there, however narrow.
-        if not shown or needed <= room:
-            shown.append(column.field)
-            room -= needed
+    needed = {}
+    for column in columns:
+        widest = max(map(cell_len, (*column.header.split("\n"), *cells[column.field])))
+        needed[column.field] = GAP + (min(widest, _NARROWEST) if column.field == "speedup" else widest)
+    shown = fitting([field for field in _WANTED if field in needed], needed, room)
     found = _table()
     for column in [column for column in columns if column.field in shown]:
         wordy = column.field == "speedup"
@@ -151,7 +148,7 @@ def markdown(document: Methods) -> str:
     whole = [[survey_methods.name(row), *(survey_methods.cell(row, c.field) for c in columns)] for row in rows]
     parts = [
         f"## {survey_methods.TITLE}",
-        f"{escape(SURVEY)}  \n" + "  \n".join(map(escape, survey_methods.setting(document))),
+        f"{escape(SURVEY)}  \n" + "  \n".join(map(escape, beside.setting(document))),
         escape(survey_methods.headline(document)),
         table_in_markdown(["method", *(c.header for c in columns)], whole),
     ]
@@ -221,7 +218,7 @@ def _rendered(template: str, document: Methods, drawn: str = "") -> str:
         title=survey_methods.TITLE,
         survey=SURVEY,
         headline=survey_methods.headline(document),
-        setting=survey_methods.setting(document),
+        setting=beside.setting(document),
         caveats=survey_methods.caveats(document),
         legend=survey_methods.legend(document),
         columns=survey_methods.columns(document),

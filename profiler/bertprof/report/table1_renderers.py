@@ -5,7 +5,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from bertprof.report import survey_methods, table1
+from bertprof.report import beside, survey_methods, table1
 from bertprof.report.console import EDGES, STYLES, console_of, listed, trimmed
 from bertprof.report.csv import written
 from bertprof.report.markdown import escape
@@ -29,7 +29,7 @@ def terminal(document: Methods, width: int = 100, color: bool = False) -> str:
     """
     console, stream = console_of(width, color)
     console.print(Text.assemble((table1.TITLE, "bold"), f" ({SURVEY})"))
-    for line in survey_methods.setting(document):
+    for line in beside.setting(document):
         console.print(Text(line, style="dim"))
     named = max(map(cell_len, table1.AS_PRINTED.values()))
     fitting = max(1, (width - EDGES - named) // (_CELL + 1))
@@ -102,7 +102,7 @@ def markdown(document: Methods) -> str:
     heads = ["method", "Table 1", *table1.AS_PRINTED.values(), *table1.TOTALS.values()]
     parts = [
         f"## {table1.TITLE}",
-        f"{escape(SURVEY)}  \n" + "  \n".join(map(escape, survey_methods.setting(document))),
+        f"{escape(SURVEY)}  \n" + "  \n".join(map(escape, beside.setting(document))),
         table_in_markdown(["component", *COLUMNS], matrix),
         escape(table1.headline(document)),
         "\n".join(f"- **{escape(where)}**: {escape(what)}" for where, what in table1.disagreements(document)),
@@ -136,7 +136,7 @@ def _rendered(template: str, document: Methods) -> str:
         title=table1.TITLE,
         survey=SURVEY,
         headline=table1.headline(document),
-        setting=survey_methods.setting(document),
+        setting=beside.setting(document),
         caveats=survey_methods.caveats(document),
         columns={column: table1.described(column) for column in COLUMNS},
         matrix=table1.matrix(document),

@@ -1,7 +1,7 @@
 """Table 2 of the survey in sentences: what its columns mean, and what must be known of each row."""
 
 from bertprof import formatting
-from bertprof.report import lines
+from bertprof.report import beside
 from bertprof.report.table2 import baseline, cell, lines_of, points, times
 from bertprof.survey import systems
 from bertprof.survey.later import Later, Setting
@@ -43,17 +43,14 @@ def details(table: Table2, row: Row, brief: bool = False) -> list[str]:
         found.append(_other_setting(table, row.later, row.later.setting))
     found += [f"Caveat: {caveat}" for caveat in _caveats(row)]
     found += row.notes
-    sentences = [sentence if sentence.endswith((".", "?")) else f"{sentence}." for sentence in found]
-    return [formatting.line(sentence, 1000) for sentence in (*sentences, *_commands(row))]
+    return [*beside.sentences(found), *_commands(row)]
 
 
 def _commands(row: Row) -> list[str]:
     """How to run a row by itself."""
-    asked = "" if row.segments is None else f" --segments {','.join(map(str, row.segments))}"
-    asked += "".join(f" --after {setting}" for setting in row.settings)
     models = {"By itself": row.model, "Uncached": None if row.uncached is None else row.uncached.model}
     return [
-        f"{word}: bertprof diff {systems.BASELINE} {model}{asked}"
+        f"{word}: {beside.command(systems.BASELINE, model, row.settings, row.segments)}"
         for word, model in models.items()
         if model not in (None, systems.BASELINE)
     ]
@@ -75,12 +72,7 @@ def _other_setting(table: Table2, later: Later, other: Setting) -> str:
 
 
 def _timed(speed: Speed) -> str:
-    found = [
-        f"{formatting.measured(latency.median_ms)} ms [{formatting.measured(latency.low_ms)}, "
-        f"{formatting.measured(latency.high_ms)}]"
-        for latency in (speed.after, speed.before)
-    ]
-    text = f"{found[0]} against {found[1]} of BERT-base in the same {speed.samples} rounds"
+    text = beside.timed(speed.after, speed.before, speed.samples)
     if speed.no_kernel:
         text += "; no kernel runs weights so stored: they are executed dequantised, in the time of the float model"
     return text
@@ -132,16 +124,6 @@ def legend(table: Table2) -> list[str]:
     return [*found, *(formatting.line(note, 1000) for note in table.notes)]
 
 
-def setting(table: Table2) -> list[str]:
-    """The work and the machine."""
-    parts = lines.workload_parts(table.workload, table.timed)
-    return [", ".join(parts.values()), lines.machine_line(table.host, table.workload.device)]
-
-
-_TOLD = ("marks", "time-not-split", "no-kernel", "mismatch", "quantised")
-"""Codes of what stands in the cells already, and of what is about single components."""
-
-
 def caveats(table: Table2) -> list[str]:
     """Which rows have caveats; these stand in their details."""
     names = dict.fromkeys(formatting.line(row.system, 60) for row in table.rows if _caveats(row))
@@ -151,5 +133,4 @@ def caveats(table: Table2) -> list[str]:
 
 def _caveats(row: Row) -> list[str]:
     speeds = [row.speed, None if row.uncached is None else row.uncached.speed]
-    found = [caveat for speed in speeds if speed is not None for caveat in speed.caveats]
-    return list(dict.fromkeys(formatting.line(caveat.text) for caveat in found if caveat.code not in _TOLD))
+    return beside.caveats(caveat for speed in speeds if speed is not None for caveat in speed.caveats)

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bertprof import formatting
-from bertprof.report import table2, table2_lines
-from bertprof.report.console import EDGES, GAP, STYLES, console_of, listed, trimmed
+from bertprof.report import beside, table2, table2_lines
+from bertprof.report.console import EDGES, GAP, STYLES, console_of, fitting, listed, trimmed
 from bertprof.report.csv import written
 from bertprof.report.markdown import escape
 from bertprof.report.table2 import Column, Line, Part
@@ -43,7 +43,7 @@ def terminal(table: Table2, width: int = 100, color: bool = False) -> str:
     """
     console, stream = console_of(width, color)
     console.print(Text.assemble((table2.TITLE, "bold"), f" ({table2.SURVEY})"))
-    for line in table2_lines.setting(table):
+    for line in beside.setting(table):
         console.print(Text(line, style="dim"))
     for part, title in table2.PARTS.items():
         if columns := table2.columns(table, part):
@@ -73,14 +73,13 @@ def _table(table: Table2, part: Part, columns: list[Column], width: int) -> Tabl
     heads = {c.field: c.short if firsts[c.short] == c.field else "" for c in columns}
     named = (max(map(_widest, texts)) for texts in zip(*names, ("row", "system"), strict=True))
     room = width - EDGES - GAP - sum(named)
-    shown: list[str] = []
-    for column in sorted(columns, key=lambda c: _WANTED.index(c.field)):
-        needed = max(map(cell_len, (heads[column.field], column.header, *cells[column.field])))
-        needed = GAP + (min(needed, _NARROWEST) if column.field == "speedup" else needed)
-        # One figure has to be there, however narrow; the others stand under the name of their group.
-        if not shown or (needed <= room and firsts[column.short] in (column.field, *shown)):
-            shown.append(column.field)
-            room -= needed
+    needed = {}
+    for column in columns:
+        widest = max(map(cell_len, (heads[column.field], column.header, *cells[column.field])))
+        needed[column.field] = GAP + (min(widest, _NARROWEST) if column.field == "speedup" else widest)
+    # All but the first of a group stand under its name.
+    behind = {column.field: firsts[column.short] for column in columns}
+    shown = fitting([field for field in _WANTED if field in needed], needed, room, behind)
     laid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for header in ("row", "system"):
         laid.add_column(f"\n{header}", overflow="fold")
@@ -115,7 +114,7 @@ def markdown(table: Table2) -> str:
     """The whole table, the later edition's figures beside ours, what the columns mean, and what to know of each row."""
     parts = [
         f"## {table2.TITLE}",
-        f"{escape(table2.SURVEY)}  \n" + "  \n".join(map(escape, table2_lines.setting(table))),
+        f"{escape(table2.SURVEY)}  \n" + "  \n".join(map(escape, beside.setting(table))),
         *(_ruled(table, part, title) for part, title in table2.PARTS.items()),
         "\n".join(f"- {escape(line)}" for line in table2_lines.legend(table)),
         "\n".join(f"- **caveat**: {escape(caveat)}" for caveat in table2_lines.caveats(table)),
@@ -175,7 +174,7 @@ def _rendered(template: str, table: Table2) -> str:
         table=table,
         title=table2.TITLE,
         survey=table2.SURVEY,
-        setting=table2_lines.setting(table),
+        setting=beside.setting(table),
         caveats=table2_lines.caveats(table),
         legend=table2_lines.legend(table),
         parts=[_laid(table, part, title) for part, title in table2.PARTS.items() if table2.columns(table, part)],

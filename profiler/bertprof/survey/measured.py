@@ -1,4 +1,4 @@
-"""The rows of the survey's Table 2 as they are counted and measured here, each beside BERT-base."""
+"""Models beside BERT-base, each counted and measured on the same work; and so the rows of the survey's Table 2."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from bertprof.survey.systems import System
 from bertprof.survey.table2 import Run, Speed, Table2
 
 Bases = Mapping[tuple[int, ...] | None, Breakdown]
-"""BERT-base as it was counted, by the segments of the work; None: the work of the table."""
+"""BERT-base as it was counted, by the segments of the work; None: the work that was asked for."""
 
 
 class Wanted(NamedTuple):
@@ -23,7 +23,7 @@ class Wanted(NamedTuple):
     Attributes:
         model: with its recipes.
         settings: what is asked of it alone.
-        segments: of what lengths the sequences of both are made; None: as asked of the table.
+        segments: of what lengths the sequences of both are made; None: as asked.
     """
 
     model: str
@@ -45,6 +45,56 @@ class Found(NamedTuple):
     failed: str | None = None
 
 
+class AllFound(NamedTuple):
+    """What was found of several models.
+
+    Attributes:
+        bases: BERT-base, counted.
+        models: of each model.
+        seen: BERT-base with the machine and the work as they were when something was timed.
+    """
+
+    bases: Bases
+    models: Mapping[Wanted, Found]
+    seen: Breakdown
+
+
+def all_beside(baseline: str, wanted: Mapping[Wanted, str], asked: Asked, plan: Plan, progress: Progress) -> AllFound:
+    """Several models, each beside BERT-base on the same work.
+
+    Args:
+        baseline: BERT-base.
+        wanted: the models, and what to call them.
+        asked: the workload and the device, of all but those with segments of their own.
+        plan: how to measure each together with BERT-base; or that they are only counted.
+        progress: is told which model is at what step, and how far the whole is.
+
+    Raises:
+        BertprofError: BERT-base itself can be neither counted nor, on that device, measured.
+    """
+    bare = sides.asked_of(baseline, None, asked)
+    sides.checked(bare, plan.threads, plan.min_time_s, plan.time)
+    if plan.time:
+        from bertprof.measure import subject
+
+        subject.find_device(bare["device"])
+    bases: dict[tuple[int, ...] | None, Breakdown] = {None: _counted(bare, plan)}
+    found: dict[Wanted, Found] = {}
+    for i, (one, name) in enumerate(wanted.items()):
+
+        def told(step: str, fraction: float, name: str = name, done: int = i) -> None:
+            progress(f"{name}: {step}", (done + (fraction if step == "timing" else 0.0)) / len(wanted))
+
+        work: Asked = asked if one.segments is None else {**asked, "segments": one.segments}
+        base = sides.asked_of(baseline, None, work)
+        if one.segments not in bases:
+            bases[one.segments] = _counted(base, plan)
+        side = sides.changed(sides.asked_of(one.model, None, work), one.settings, "--after")
+        found[one] = beside(base, side, plan, told)
+    timed = (each.before for one, each in found.items() if each.before is not None and one.segments is None)
+    return AllFound(bases, found, next(timed, bases[None]))
+
+
 def table2(asked: Asked, plan: Plan, command: str | None, progress: Progress) -> Table2:
     """The whole table.
 
@@ -57,30 +107,9 @@ def table2(asked: Asked, plan: Plan, command: str | None, progress: Progress) ->
     Raises:
         BertprofError: BERT-base itself can be neither counted nor, on that device, measured.
     """
-    bare = sides.asked_of(systems.BASELINE, None, asked)
-    sides.checked(bare, plan.threads, plan.min_time_s, plan.time)
-    if plan.time:
-        from bertprof.measure import subject
-
-        subject.find_device(bare["device"])
     # A system of two rows is measured once.
-    runs = {wanted: name for system in systems.SYSTEMS for wanted, name in _wanted(system)}
-    bases: dict[tuple[int, ...] | None, Breakdown] = {None: _counted(bare, plan)}
-    found: dict[Wanted, Found] = {}
-    for i, (wanted, name) in enumerate(runs.items()):
-
-        def told(step: str, fraction: float, name: str = name, done: int = i) -> None:
-            progress(f"{name}: {step}", (done + (fraction if step == "timing" else 0.0)) / len(runs))
-
-        work: Asked = asked if wanted.segments is None else {**asked, "segments": wanted.segments}
-        base = sides.asked_of(systems.BASELINE, None, work)
-        if wanted.segments not in bases:
-            bases[wanted.segments] = _counted(base, plan)
-        side = sides.changed(sides.asked_of(wanted.model, None, work), wanted.settings, "--after")
-        found[wanted] = beside(base, side, plan, told)
-    # The machine and the work as they were when something was timed.
-    timed = (one.before for wanted, one in found.items() if one.before is not None and wanted.segments is None)
-    seen = next(timed, bases[None])
+    wanted = {one: name for system in systems.SYSTEMS for one, name in _wanted(system)}
+    bases, found, seen = all_beside(systems.BASELINE, wanted, asked, plan, progress)
     return Table2(
         bertprof_version=seen.bertprof_version,
         created=record.now(),

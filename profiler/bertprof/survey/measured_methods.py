@@ -1,16 +1,14 @@
 """The survey's methods as they are counted and measured here, each beside BERT-base on the same work."""
 
-from bertprof import comparison, record, sides
-from bertprof.measurement import Plan, Progress, run
+from bertprof import comparison, record
+from bertprof.measurement import Plan, Progress
 from bertprof.record import Breakdown
-from bertprof.sides import Asked, Side
+from bertprof.sides import Asked
 from bertprof.survey import approaches
 from bertprof.survey import methods as documents
 from bertprof.survey.approaches import Approach
-from bertprof.survey.measured import Found, beside
+from bertprof.survey.measured import AllFound, Wanted, all_beside
 from bertprof.survey.methods import Measured, Methods, Row, View
-
-_Key = tuple[str, tuple[str, ...], tuple[int, ...] | None]
 
 
 def methods(asked: Asked, plan: Plan, view: View, command: str | None, progress: Progress) -> Methods:
@@ -26,30 +24,16 @@ def methods(asked: Asked, plan: Plan, view: View, command: str | None, progress:
     Raises:
         BertprofError: BERT-base itself can be neither counted nor, on that device, measured.
     """
-    bare = _side(approaches.BASE, asked)
-    sides.checked(bare, plan.threads, plan.min_time_s, plan.time)
-    if plan.time:
-        from bertprof.measure import subject
-
-        subject.find_device(bare["device"])
-    base = _counted(bare, plan)
-    # A model that stands for two methods is measured once.
-    runs: dict[_Key, Approach] = {}
+    # A model that stands for two methods is measured once, by the name of the first.
+    wanted: dict[Wanted, str] = {}
     for each in approaches.APPROACHES:
-        if each.model is not None:
-            runs.setdefault(_key(each), each)
-    found: dict[_Key, tuple[Found, Measured | None]] = {}
-    for i, (key, approach) in enumerate(runs.items()):
-
-        def told(step: str, fraction: float, name: str = approach.name, done: int = i) -> None:
-            progress(f"{name}: {step}", (done + (fraction if step == "timing" else 0.0)) / len(runs))
-
-        found[key] = _measured(approach, asked, plan, told)
-    # The machine and the work as they were when something was timed.
-    timed = (one.before for key, (one, _) in found.items() if one.before is not None and key[2] is None)
-    seen = next(timed, base)
+        if (one := _wanted(each)) is not None:
+            wanted.setdefault(one, each.name)
+    found = all_beside(approaches.BASE.model or "", wanted, asked, plan, progress)
+    compared = {one: _measured(one, found) for one in wanted}
+    seen = found.seen
     return Methods(
-        bertprof_version=base.bertprof_version,
+        bertprof_version=seen.bertprof_version,
         created=record.now(),
         command=command,
         view=view,
@@ -58,38 +42,27 @@ def methods(asked: Asked, plan: Plan, view: View, command: str | None, progress:
         workload=seen.workload,
         host=seen.host,
         base=documents.row_of(approaches.BASE, _compared(seen, seen)),
-        rows=[_row(each, found.get(_key(each))) for each in approaches.APPROACHES],
+        rows=[_row(each, found, compared) for each in approaches.APPROACHES],
         notes=list(approaches.NOTES),
     )
 
 
-def _key(approach: Approach) -> _Key:
-    return approach.model or "", approach.settings, approach.segments
+def _wanted(approach: Approach) -> Wanted | None:
+    return None if approach.model is None else Wanted(approach.model, approach.settings, approach.segments)
 
 
-def _measured(approach: Approach, asked: Asked, plan: Plan, progress: Progress) -> tuple[Found, Measured | None]:
-    """A method and BERT-base on the work that it needs; what was found of both, compared."""
-    own: Asked = asked if approach.segments is None else {**asked, "segments": approach.segments}
-    bare = _side(approaches.BASE, own)
-    found = beside(bare, _side(approach, own), plan, progress)
-    if found.after is None:
-        return found, None
-    return found, _compared(found.before or _counted(bare, plan), found.after)
-
-
-def _side(approach: Approach, asked: Asked) -> Side:
-    return sides.changed(sides.asked_of(approach.model or "", None, asked), approach.settings, "--after")
-
-
-def _counted(side: Side, plan: Plan) -> Breakdown:
-    return run([side], plan._replace(time=False))[0]
+def _measured(one: Wanted, found: AllFound) -> Measured | None:
+    """A model and BERT-base on the same work, compared; None where it cannot even be counted."""
+    before, after, _ = found.models[one]
+    return None if after is None else _compared(before or found.bases[one.segments], after)
 
 
 def _compared(before: Breakdown, after: Breakdown) -> Measured:
     return documents.measured_of(comparison.Comparison(before, after).diff())
 
 
-def _row(approach: Approach, found: tuple[Found, Measured | None] | None) -> Row:
-    if found is None:
+def _row(approach: Approach, found: AllFound, compared: dict[Wanted, Measured | None]) -> Row:
+    one = _wanted(approach)
+    if one is None:
         return documents.row_of(approach)
-    return documents.row_of(approach, found[1], found[0].failed)
+    return documents.row_of(approach, compared[one], found.models[one].failed)
