@@ -23,7 +23,7 @@ types: .venv/installed-dev
 unit: .venv/installed-dev
 	$(BIN)/python -m pytest -n auto -m "not bench and not slow"
 
-bench: .venv/installed-dev  ## speed, overhead and how sure diff is, in 40 quiet minutes; writes reports/benchmarks.md
+bench: .venv/installed-bench  ## speed, overhead and how sure diff is, in 40 quiet minutes; writes reports/benchmarks.md
 	$(BIN)/python -m pytest -m bench tests/benchmarks -s
 
 process-runs: .venv/installed-dev  ## runs over 40 minutes, on which the rules for saved records are tested
@@ -51,6 +51,13 @@ reports: .venv/installed  ## the published results that need a machine: Figure 2
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+# Another profiler, only to be compared with: in a folder of its own, and where it cannot be had its row says so.
+PEERS := deepspeed==0.19.8 hjson==3.1.0 py-cpuinfo==9.0.0 einops==0.8.2 ninja==1.13.2 msgpack
+.venv/installed-bench: .venv/installed-dev
+	-DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
+	  --target .venv/peers $(PEERS)
 	touch $@
 
 clean:

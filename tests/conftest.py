@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Any
 if "PYTEST_XDIST_WORKER" in os.environ:
     # As many workers as cores: with threads of its own as well, each would wait for those of the others.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What is kept of this machine from run to run is no concern of the tests, and theirs none of its user.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="bertprof-tests-")
 
 import pytest
 import rich.style  # noqa: F401 (draws from the global generator as it is imported)

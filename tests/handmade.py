@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from bertprof.components import Component
+from bertprof.observations import Bandwidth, ClockPart, Energy, Fit, OtherClock, Peaks
 from bertprof.record import Breakdown, Caveat, Checkpoint, Cost, Host, Module, Operator, Workload
 
 
@@ -74,6 +75,8 @@ def breakdowns(
             useful_macs=draw(st.none() | st.integers(0, macs)),
             bytes_moved=draw(st.none() | COUNTS),
             activation_bytes=draw(st.none() | COUNTS),
+            activation_peak_bytes=draw(st.none() | COUNTS),
+            allocated_peak_bytes=draw(st.none() | COUNTS),
             flops=draw(COUNTS),
             operators=draw(
                 st.dictionaries(TEXT, st.builds(Operator, calls=COUNTS, macs=COUNTS, flops=COUNTS), max_size=2)
@@ -103,6 +106,7 @@ def breakdowns(
         processes=processes,
         run=run,
         peak_memory_bytes=draw(st.none() | COUNTS) if timed else None,
+        **(draw(observed(on_a_gpu)) if timed and like is None else {}),
         kept_units=draw(st.none() | kept) if 0 < units <= 10 else None,
         checkpoint=draw(
             st.none()
@@ -126,6 +130,57 @@ def breakdowns(
             )
         ),
     )
+
+
+POSITIVE = st.floats(1e-3, 1e15)
+
+
+@st.composite
+def observed(draw: st.DrawFn, on_a_gpu: bool) -> dict[str, Any]:
+    """What a record may hold beside counts and times."""
+    limit = draw(st.none() | COUNTS)
+    sizes = sorted(draw(st.sets(st.integers(1, 10**9), min_size=1, max_size=5)))
+    peaks = st.builds(
+        Peaks,
+        dtype=st.sampled_from(["float32", "bfloat16"]),
+        threads=st.none() | st.integers(1, 99),
+        flops_per_s=POSITIVE,
+        bandwidths=st.tuples(
+            *(st.builds(Bandwidth, working_set_bytes=st.just(n), bytes_per_s=POSITIVE) for n in sizes)
+        ).map(list),
+        launch_ns=POSITIVE,
+        measured=TEXT,
+    )
+    told = st.builds(
+        clock_of, st.sampled_from(["graph", "kernels", "profiler"]), st.lists(st.floats(0, 1e3), min_size=1)
+    )
+    unavailable = st.builds(OtherClock, clock=st.sampled_from(["graph", "kernels", "profiler"]), unavailable=TEXT)
+    fits = []
+    for needed in draw(st.lists(st.integers(0, 10**6), max_size=3)) if limit is not None else ():
+        fits.append(
+            Fit(mode="inference", batch_size=1, parameter_bytes=needed, activation_bytes=1, fits=needed + 1 <= limit)
+        )
+    energies = st.builds(Energy, unavailable=TEXT) | st.builds(
+        Energy,
+        method=st.sampled_from(["replay", "busy-share"]),
+        reason=st.none() | TEXT,
+        eager_mj=st.none() | st.lists(st.floats(0, 1e6), min_size=1),
+        total_mj=st.lists(st.floats(0, 1e6), min_size=1),
+    )
+    return {
+        "peaks": draw(st.none() | peaks),
+        "clocks": draw(st.none() | st.lists(told | unavailable, max_size=2)),
+        "memory_limit_bytes": limit,
+        "fits": None if limit is None else fits,
+        "energy": draw(st.none() | energies) if on_a_gpu else None,
+        "resident_peak_bytes": draw(st.none() | COUNTS),
+    }
+
+
+def clock_of(clock: Any, times_ms: list[float]) -> OtherClock:
+    """A clock that tells these times of the first components, and nothing else."""
+    parts = [ClockPart(component=c, time_ms=ms) for c, ms in zip(Component, times_ms, strict=False)]
+    return OtherClock(clock=clock, forwards=1, total_ms=sum(part.time_ms for part in parts), parts=parts)
 
 
 def module_of(own: Cost, time_ms: float | None = None) -> Module:

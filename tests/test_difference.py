@@ -125,7 +125,7 @@ def altered(**changes: Any) -> bytes:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema_version": "2.0"}, "record version 2.0; this bertprof reads up to 1.1: upgrade it"),
+        ({"schema_version": "2.0"}, "record version 2.0; this bertprof reads up to 1.2: upgrade it"),
         ({"schema_version": None}, r"no usable schema_version - at `\$.schema_version`"),
         ({"schema": "something.else"}, 'is not a record: no "schema": "bertprof.diff" in it; `bertprof diff -o` makes'),
         ({"rows": []}, r"no row of the total - at `\$.rows`"),
@@ -165,7 +165,7 @@ def test_an_error_stays_short_whatever_the_diff_holds():
 
 def test_unknown_fields_of_a_newer_minor_version_are_tolerated():
     read = difference.decode(altered(schema_version="1.9", weather="fine"), "d.json")
-    assert read.schema_version == "1.1"
+    assert read.schema_version == "1.2"
 
 
 # Either kind ----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,24 @@ def test_a_real_record_comes_back_as_it_was_but_of_this_version(tmp_path: Path):
     breakdown.save(tmp_path / "again.json")
     old, new = REAL.read_text().splitlines(), (tmp_path / "again.json").read_text().splitlines()
     assert [line for line in new if line not in old] == [
-        ' "schema_version": "1.4",',
-        *(line for line in new if line.startswith(' "workload": ')),
+        ' "schema_version": "1.5",',
+        *(line for line in new if line.startswith((' "workload": ', ' "host": '))),
         ' "checkpoint": null,',
         ' "kept_units": null,',
+        *(line for line in new if line.startswith('  {"unit":')),
         ' "end_to_end_p95_ms": null,',
         ' "run": null,',
+        *(f' "{field}": null,' for field in ("resident_peak_bytes", "clocks", "peaks", "memory_limit_bytes", "fits")),
+        ' "energy": null,',
     ]
-    workloads = [next(line for line in lines if line.startswith(' "workload": ')) for lines in (old, new)]
-    assert workloads[1].replace('"segments":null,', "") == workloads[0]
-    assert [line for line in old if line not in new] == [' "schema_version": "1.0",', workloads[0]]
+    later = ("segments", "gpu_before", "gpu_after", "activation_peak_bytes", "allocated_peak_bytes")
+
+    def as_before(line: str) -> str:
+        for field in later:
+            line = line.replace(f'"{field}":null,', "")
+        return line
+
+    assert [as_before(line) for line in new if as_before(line) in old] == old[:2] + old[3:]
     assert bertprof.load(tmp_path / "again.json") == breakdown
 
 
@@ -53,11 +62,11 @@ def test_what_an_older_record_always_had_it_must_have():
 
 @pytest.mark.parametrize(
     ("version", "missing"),
-    [("1.0", None), ("1.1", "checkpoint"), ("1.2", "checkpoint"), ("1.3", "checkpoint"), ("1.10", "segments")],
+    [("1.0", None), ("1.1", "checkpoint"), ("1.2", "checkpoint"), ("1.3", "checkpoint"), ("1.4", "segments")],
 )
 def test_from_its_version_on_a_field_has_to_be_there(version: str, missing: str | None):
     if missing is None:
-        assert record.decode(changed(schema_version=version), "b.json").schema_version == "1.4"
+        assert record.decode(changed(schema_version=version), "b.json").schema_version == "1.5"
         return
     where = r"\$.workload" if missing == "segments" else r"\$"
     with pytest.raises(RecordError, match=rf"missing required field `{missing}` - at `{where}`"):
@@ -68,7 +77,7 @@ def test_from_its_version_on_a_field_has_to_be_there(version: str, missing: str 
     whole: dict[str, Any] = {"checkpoint": None, "end_to_end_p95_ms": 120.0, "run": "r"}
     if version != "1.2":
         whole["kept_units"] = list(range(12))
-    if version == "1.10":
+    if version == "1.4":
         whole["workload__segments"] = None
     for field in whole.keys() - {"workload__segments"}:
         lacking = {key: value for key, value in whole.items() if key != field}
@@ -193,7 +202,7 @@ def changed(**changes: Any) -> bytes:
         ({"workload": DELETE}, "missing required field `workload`"),
         ({"workload__batch_size": 0}, r">= 1 - at `\$.workload.batch_size`"),
         ({"schema": "something.else"}, 'no "schema": "bertprof.breakdown"'),
-        ({"schema_version": "2.3"}, "record version 2.3; this bertprof reads up to 1.4: upgrade it"),
+        ({"schema_version": "2.3"}, "record version 2.3; this bertprof reads up to 1.5: upgrade it"),
         ({"schema_version": 1}, "no usable schema_version"),
         ({"schema_version": "x"}, "no usable schema_version"),
         ({"schema_version": "1"}, "no usable schema_version"),
@@ -251,12 +260,94 @@ def test_an_invalid_record_is_refused_with_the_path_of_the_field(changes: dict[s
 
 
 def test_unknown_fields_of_a_newer_minor_version_are_tolerated():
-    known = {"checkpoint": None, "end_to_end_p95_ms": None, "run": None, "kept_units": None, "workload__segments": None}
-    newer = changed(schema_version="1.7", **known, weather="fine", costs__0__colour="blue")
-    read = record.decode(newer, "b.json")
+    newer = json.loads(record.encode(bertprof.load(REAL)))
+    newer |= {"schema_version": "1.7", "weather": "fine"}
+    newer["costs"][0]["colour"] = "blue"
+    read = record.decode(json.dumps(newer).encode(), "b.json")
     assert read.total("parameters") == 109_482_240
     # What is written again is what this version knows, and says so.
-    assert b'"schema_version": "1.4"' in record.encode(read)
+    assert b'"schema_version": "1.5"' in record.encode(read)
+
+
+@pytest.mark.parametrize(
+    ("field", "where"),
+    [
+        *((name, "$") for name in ("resident_peak_bytes", "clocks", "peaks", "memory_limit_bytes", "fits", "energy")),
+        *((name, "$.host") for name in ("gpu_before", "gpu_after")),
+        *((name, "$.costs[0]") for name in ("activation_peak_bytes", "allocated_peak_bytes")),
+    ],
+)
+def test_a_record_of_this_version_has_every_field(field: str, where: str):
+    whole = json.loads(record.encode(bertprof.load(REAL)))
+    holder = {"$": whole, "$.host": whole["host"], "$.costs[0]": whole["costs"][0]}[where]
+    del holder[field]
+    with pytest.raises(RecordError, match=re.escape(f"missing required field `{field}` - at `{where}`")):
+        record.decode(json.dumps(whole).encode(), "b.json")
+
+
+CLOCK = {
+    "clock": "graph",
+    "unavailable": None,
+    "forwards": 3,
+    "total_ms": 4.0,
+    "parts": [{"component": "ffn", "time_ms": 3.0, "busy_ms": None, "idle_ms": None, "launches": None}],
+    "unattributed_ms": 1.0,
+}
+PEAKS = {
+    "dtype": "float32",
+    "threads": 1,
+    "flops_per_s": 1e11,
+    "bandwidths": [{"working_set_bytes": size, "bytes_per_s": 1e10} for size in (250_000, 10**6)],
+    "launch_ns": 900.0,
+    "measured": "2026-11-23T00:00:00+00:00",
+}
+FIT = {
+    "mode": "inference",
+    "batch_size": 1,
+    "parameter_bytes": 60,
+    "gradient_bytes": None,
+    "optimizer_bytes": None,
+    "activation_bytes": 40,
+    "fits": True,
+}
+ENERGY = {
+    "unavailable": None,
+    "method": "replay",
+    "reason": None,
+    "eager_mj": None,
+    "counter_period_ms": 100.0,
+    "total_mj": [5.0],
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({"clocks": [CLOCK], "peaks": PEAKS, "memory_limit_bytes": 100, "fits": [FIT], "energy": ENERGY}, None),
+        ({"clocks": [{**CLOCK, "unavailable": "why"}]}, "neither told nor unavailable, or both - at `$.clocks[0]`"),
+        ({"clocks": [{**CLOCK, "total_ms": None}]}, "neither told nor unavailable, or both - at `$.clocks[0]`"),
+        ({"clocks": [CLOCK, {**CLOCK, "total_ms": 4.1}]}, "sum to 4.0000 ms, not to 4.1000 - at `$.clocks[1].parts`"),
+        ({"clocks": [{**CLOCK, "clock": "sun"}]}, "`$.clocks[0].clock`"),
+        ({"peaks": {**PEAKS, "bandwidths": PEAKS["bandwidths"][::-1]}}, "do not rise - at `$.peaks.bandwidths`"),
+        ({"peaks": {**PEAKS, "bandwidths": []}}, "`$.peaks.bandwidths`"),
+        ({"peaks": {**PEAKS, "flops_per_s": 0.0}}, "`$.peaks.flops_per_s`"),
+        # 60 + 40 bytes are above 99
+        ({"memory_limit_bytes": 99, "fits": [FIT]}, "100 bytes against a limit of 99 - at `$.fits[0].fits`"),
+        ({"fits": [FIT]}, "100 bytes against a limit of None - at `$.fits[0].fits`"),
+        ({"energy": {**ENERGY, "total_mj": None}}, "neither measured nor unavailable, or both - at `$.energy`"),
+        ({"energy": {**ENERGY, "unavailable": "why"}}, "neither measured nor unavailable, or both - at `$.energy`"),
+    ],
+)
+def test_what_stands_beside_counts_and_times_agrees_with_itself(fields: dict[str, Any], wrong: str | None):
+    whole = json.dumps({**json.loads(record.encode(bertprof.load(REAL))), **fields}).encode()
+    if wrong is None:
+        read = record.decode(whole, "b.json")
+        assert read == record.decode(record.encode(read), "b.json")
+        assert read.fits is not None
+        assert read.fits[0].total_bytes == 100
+        return
+    with pytest.raises(RecordError, match=re.escape(wrong)):
+        record.decode(whole, "b.json")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"schema": 1}'])

@@ -52,6 +52,10 @@ class Owner(NamedTuple):
     path: str
 
 
+Key = tuple[int | None, Component]
+"""A row of a record: the unit and the component."""
+
+
 class Crossing(NamedTuple):
     """A module's boundary is crossed."""
 

@@ -12,16 +12,21 @@ import msgspec
 from bertprof import evidence, schema
 from bertprof.components import Component
 from bertprof.files import write_whole
-from bertprof.record import MOST, Caveat, Checkpoint, Count, Host, Milliseconds, Positive, Unit, Workload, odd_segments
+from bertprof.quantities import MOST, Count, Milliseconds, Positive, Unit
+from bertprof.record import GPU_STATES, Caveat, Checkpoint, Host, Workload
+from bertprof.validity import odd_segments
 
 if TYPE_CHECKING:
     import matplotlib.figure
     import pandas as pd
 
 SCHEMA = schema.DIFF
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
-_ADDED = {f"$.{side}.workload.segments": (1, 1) for side in ("before", "after")}
+_ADDED = {
+    **{f"$.{side}.workload.segments": (1, 1) for side in ("before", "after")},
+    **{f"$.{side}.{field}": (1, 2) for side in ("before", "after") for field in GPU_STATES},
+}
 """The version that added a field, by its path."""
 
 Whole = Annotated[int, msgspec.Meta(ge=-MOST, le=MOST)]

@@ -1,5 +1,8 @@
 """The one place that formats numbers for people."""
 
+import re
+from fractions import Fraction
+
 from bertprof.sampling import Estimate
 
 _SI = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -140,6 +143,22 @@ def seconds(value: str) -> float:
         if text.endswith(suffix):
             return float(text.removesuffix(suffix)) * factor
     raise ValueError(value)  # not reached: every text ends with ""
+
+
+_BYTES = {"": 1, **{f"{prefix}b": 1000**i for i, prefix in enumerate(("", "k", "m", "g", "t"))}}
+_BYTES |= {f"{prefix}ib": 1024**i for i, prefix in enumerate(("k", "m", "g", "t"), start=1)}
+
+
+def bytes_of(value: str) -> int:
+    """Reads a size: 32GB, 16 GiB, 512MB, 1000000; upper or lower case.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = re.fullmatch(r"([0-9]{1,19}(?:\.[0-9]{1,9})?)\s*([a-z]*)", value.strip().lower(), re.ASCII)
+    if found is None or found[2] not in _BYTES:
+        raise ValueError(value)
+    return int(Fraction(found[1]) * _BYTES[found[2]])
 
 
 def _decimals(estimate: Estimate) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bertprof import sampling, sides
 from bertprof.configuration import Configuration
 from bertprof.errors import UsageError
+from bertprof.observations import Beside
 from bertprof.record import Breakdown
 from bertprof.sides import Side
 
@@ -34,6 +35,7 @@ class Plan(NamedTuple):
         until: of two models, the precision of their change to sample for, as a share.
         label: what to call the result.
         most_samples: the rounds that a record keeps; None: MOST_COMPARED of several models, else the usual.
+        beside: what to find out beside counts and times.
     """
 
     threads: int | None = None
@@ -43,6 +45,7 @@ class Plan(NamedTuple):
     until: float | None = None
     label: str | None = None
     most_samples: int | None = None
+    beside: Beside = Beside()
 
 
 def run(asked: Sequence[Side], plan: Plan, processes: int = 1, progress: Progress = silent) -> list[Breakdown]:
@@ -81,6 +84,7 @@ def of_subjects(subjects: "Sequence[subject.Subject]", plan: Plan, progress: Pro
         most_samples=plan.most_samples or (MOST_COMPARED if len(subjects) > 1 else sampling.MOST_SAMPLES),
         threads=plan.threads,
         label=plan.label,
+        beside=plan.beside,
         progress=progress,
     )
     return profiler.measure(subjects, options)

@@ -11,17 +11,17 @@ from pathlib import Path
 import msgspec
 
 from bertprof import record, sampling
+from bertprof.attribution import Key
 from bertprof.components import Component
 from bertprof.errors import RecordError
-from bertprof.record import Breakdown, Caveat, Cost, Module, Samples, sort_key
+from bertprof.quantities import Samples
+from bertprof.record import Breakdown, Caveat, Cost, Module, sort_key
 
 FEWEST_OF_PROCESS = 5
 """Repeats kept of a process at least, however many processes there are."""
 
 MOST_PROCESSES = 100
 """More are a slip of the keyboard."""
-
-Key = tuple[int | None, Component]
 
 
 def repeats_of_each(processes: int) -> int:

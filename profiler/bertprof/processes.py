@@ -19,6 +19,7 @@ import msgspec
 from bertprof import errors, measurement, pooling, record
 from bertprof.errors import BertprofError, UsageError
 from bertprof.measurement import Plan, Progress
+from bertprof.observations import Beside
 from bertprof.record import Breakdown
 from bertprof.sides import Side
 
@@ -39,7 +40,8 @@ def measured(asked: Sequence[Side], plan: Plan, processes: int, progress: Progre
     if not 2 <= processes <= pooling.MOST_PROCESSES:
         raise UsageError(f"processes is {processes}; it must be from 1 to {pooling.MOST_PROCESSES}")
     each = plan._replace(most_samples=pooling.repeats_of_each(processes))
-    request = {"sides": list(asked), "plan": each._asdict(), "path": sys.path}
+    beside = each.beside._asdict()
+    request = {"sides": list(asked), "plan": {**each._asdict(), "beside": beside}, "path": sys.path}
     found: list[list[Breakdown]] = []
     for number in range(processes):
         progress(f"process {number + 1} of {processes}", number / processes)
@@ -107,7 +109,8 @@ def main(request: str, answer: str, alive: str) -> None:
         threading.Thread(target=_end_with, args=(int(alive),), daemon=True).start()
     asked = json.loads(Path(request).read_bytes())
     try:
-        found = measurement.measured(asked["sides"], Plan(**asked["plan"]))
+        plan = Plan(**{**asked["plan"], "beside": Beside(**asked["plan"]["beside"])})
+        found = measurement.measured(asked["sides"], plan)
         content: dict[str, Any] = {"records": [msgspec.to_builtins(one) for one in found]}
     except BertprofError as error:
         content = {"error": {"kind": type(error).__name__, "text": str(error)}}

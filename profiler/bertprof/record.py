@@ -5,17 +5,18 @@ never 0. Reading imports no torch.
 """
 
 import datetime
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
 import msgspec
 
-from bertprof import sampling, schema
+from bertprof import sampling, schema, validity
 from bertprof.components import COMPONENT_ORDER, Component
 from bertprof.files import write_whole
+from bertprof.observations import Energy, Fit, GpuState, OtherClock, Peaks
+from bertprof.quantities import Count, Forwards, Milliseconds, Positive, Samples, Size, Unit
 from bertprof.sampling import Estimate
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = schema.BREAKDOWN
-SCHEMA_VERSION = "1.4"
+SCHEMA_VERSION = "1.5"
+
+GPU_STATES = ("host.gpu_before", "host.gpu_after")
+"""Fields of a host that came with record 1.5, wherever a document holds one."""
 
 _ADDED: Mapping[str, tuple[int, int]] = MappingProxyType(
     {
@@ -32,21 +36,17 @@ _ADDED: Mapping[str, tuple[int, int]] = MappingProxyType(
         "$.run": (1, 2),
         "$.kept_units": (1, 3),
         "$.workload.segments": (1, 4),
+        **dict.fromkeys(
+            (
+                *("$.costs[].activation_peak_bytes", "$.costs[].allocated_peak_bytes", "$.resident_peak_bytes"),
+                *("$.clocks", "$.peaks", "$.memory_limit_bytes", "$.fits", "$.energy"),
+                *(f"$.{field}" for field in GPU_STATES),
+            ),
+            (1, 5),
+        ),
     }
 )
 """The version that added a field, by its path. A record older than that may lack it; one of that version may not."""
-
-MOST = 2**62
-"""No count, and no sum of counts over all rows, is larger: all fit into 64 bits."""
-
-Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
-Positive = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
-Size = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
-Unit = Annotated[int, msgspec.Meta(ge=0, lt=10_000)]
-Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
-Samples = list[Milliseconds]
-Forwards = Annotated[list[Annotated[float, msgspec.Meta(ge=1e-4, le=1e12)]], msgspec.Meta(min_length=1)]
-"""What whole forwards took: one tick of 0.1 µs at least."""
 
 
 class Workload(msgspec.Struct, kw_only=True):
@@ -79,7 +79,10 @@ class Workload(msgspec.Struct, kw_only=True):
 
 
 class Host(msgspec.Struct, kw_only=True):
-    """What was seen: the machine and the versions. Clocks are in MHz."""
+    """What was seen: the machine and the versions. Clocks are in MHz.
+
+    `gpu_before` and `gpu_after` are the GPU's state before sampling, once it is warm, and behind it.
+    """
 
     cpu: str
     cores: Positive
@@ -89,6 +92,8 @@ class Host(msgspec.Struct, kw_only=True):
     gpu_memory_bytes: Count | None = None
     driver: str | None = None
     clocks: dict[str, Count] | None = None
+    gpu_before: GpuState | None = None
+    gpu_after: GpuState | None = None
     python: str
     torch: str
     transformers: str
@@ -121,8 +126,10 @@ class Cost(msgspec.Struct, kw_only=True):
 
     `parameters` and `nonzero_parameters` are logical scalars, `parameter_bytes` the bytes in which they are stored.
     `useful_macs` are the MACs spent on tokens that are no padding. `bytes_moved` are the bytes that operators read and
-    write, `activation_bytes` those of what they produce, both in one forward. `time_ms` and `device_time_ms` are in
-    milliseconds, `energy_mj` in millijoules, one sample a repeat.
+    write, `activation_bytes` those of what they produce, both in one forward. `activation_peak_bytes` are the most
+    bytes of activations alive at a time while it runs, in theory, inputs included; `allocated_peak_bytes` the most that
+    was allocated on the GPU while it ran, weights included. Peaks do not add: that of several rows is the largest.
+    `time_ms` and `device_time_ms` are in milliseconds, `energy_mj` in millijoules, one sample a repeat.
     """
 
     unit: Unit | None
@@ -135,6 +142,8 @@ class Cost(msgspec.Struct, kw_only=True):
     flops: Count
     bytes_moved: Count | None = None
     activation_bytes: Count | None = None
+    activation_peak_bytes: Count | None = None
+    allocated_peak_bytes: Count | None = None
     operators: dict[str, Operator] = {}
     time_ms: Samples | None = None
     device_time_ms: Samples | None = None
@@ -181,6 +190,10 @@ class Breakdown(msgspec.Struct, kw_only=True):
     `run` names the measurement: records of the same one were interleaved, and are paired by repeat.
     `kept_units` are the indices, in the model as it was, of the units that a recipe kept, one for each unit; null where
     none dropped any.
+    `peak_memory_bytes` is what one forward takes on a GPU at most, `resident_peak_bytes` by how much the process grows
+    in one on a CPU, both with the model and its inputs. `clocks` are other ways to time the same forward, `peaks` what
+    the device can do at most. `fits` says of batch sizes whether they are within `memory_limit_bytes`. `energy` says
+    how the `energy_mj` of the rows was measured.
     """
 
     schema: str = SCHEMA
@@ -201,6 +214,12 @@ class Breakdown(msgspec.Struct, kw_only=True):
     processes: Positive = 1
     run: str | None = None
     peak_memory_bytes: Count | None = None
+    resident_peak_bytes: Count | None = None
+    clocks: list[OtherClock] | None = None
+    peaks: Peaks | None = None
+    memory_limit_bytes: Count | None = None
+    fits: list[Fit] | None = None
+    energy: Energy | None = None
     caveats: list[Caveat] = []
 
     # What is derived on reading.
@@ -281,6 +300,12 @@ class Breakdown(msgspec.Struct, kw_only=True):
         """The time of these costs in ms: their share × the median instrumented forward, so that rows add up."""
         share, whole = self.time_share(costs), self.instrumented_time_ms
         return None if share is None or whole is None else sampling.product_estimate(share, whole)
+
+    @property
+    def activation_peak_bytes(self) -> int | None:
+        """The most bytes of activations alive at a time, in theory; None where that was not followed."""
+        known = [cost.activation_peak_bytes for cost in self.costs if cost.activation_peak_bytes is not None]
+        return max(known, default=None)
 
     def of(self, *components: Component) -> list[Cost]:
         """The costs of these components, over all units."""
@@ -370,89 +395,10 @@ def of(head: dict[str, Any], where: str) -> Breakdown:
     schema.expect(head, where, SCHEMA)
     breakdown = schema.convert(head, where, Breakdown, SCHEMA_VERSION, _ADDED)
     # The first is told; what comes after it may rest on what it denies.
-    for problem in itertools.chain(_odd_rows(breakdown), _odd_modules(breakdown), _odd_samples(breakdown)):
+    for problem in validity.problems(breakdown):
         raise schema.invalid(where, problem)
     breakdown.schema_version = SCHEMA_VERSION
     return breakdown
-
-
-def _odd_rows(breakdown: Breakdown) -> Iterator[str]:
-    """Rows that stand twice, parts larger than their whole, sums beyond what a count can be."""
-    seen = set()
-    for i, cost in enumerate(breakdown.costs):
-        if (cost.unit, cost.component) in seen:
-            yield f"a second row of that unit and component - at `$.costs[{i}]`"
-        seen.add((cost.unit, cost.component))
-        for part, whole_of in (("nonzero_parameters", "parameters"), ("useful_macs", "macs")):
-            some, all_ = getattr(cost, part), getattr(cost, whole_of)
-            if some is not None and some > all_:
-                yield f"{some} of {all_} {whole_of} - at `$.costs[{i}].{part}`"
-    problem = odd_segments(breakdown.workload)
-    if problem:
-        yield f"{problem} - at `$.workload.segments`"
-    kept = breakdown.kept_units
-    if kept is not None and (len(kept) != breakdown.units or kept != sorted(set(kept))):
-        yield f"{len(kept)} indices of {breakdown.units} units, which must rise - at `$.kept_units`"
-    for metric in ("parameters", "parameter_bytes", "macs", "flops", "bytes_moved", "activation_bytes"):
-        total = sum(getattr(cost, metric) or 0 for cost in breakdown.costs)
-        if total > MOST:
-            yield f"the rows' {metric} sum to {total}, more than {MOST} - at `$.costs`"
-
-
-def odd_segments(workload: Workload) -> str | None:
-    """What is wrong with the segments of a workload, if anything is."""
-    segments, length = workload.segments, workload.sequence_length
-    if segments is None or (len(segments) > 1 and sum(segments) == length):
-        return None
-    return f"{len(segments)} segments of {sum(segments)} tokens, of a sequence of {length}"
-
-
-def _odd_modules(breakdown: Breakdown) -> Iterator[str]:
-    """Modules that are not those of the rows."""
-    if breakdown.modules is None:
-        return
-    for metric in ("parameters", "macs", "flops"):
-        of_modules, of_rows = sum(getattr(module, metric) for module in breakdown.modules), breakdown.total(metric)
-        if of_modules != of_rows:
-            yield f"the modules' {metric} sum to {of_modules}, the rows' to {of_rows} - at `$.modules`"
-
-
-def _odd_samples(breakdown: Breakdown) -> Iterator[str]:
-    """Samples that do not belong together, and times without what was timed."""
-    whole = breakdown.instrumented_ms
-    timed: list[tuple[str, Samples | None]] = [("instrumented_ms", whole), ("end_to_end_ms", breakdown.end_to_end_ms)]
-    timed += [(f"costs[{i}].time_ms", cost.time_ms) for i, cost in enumerate(breakdown.costs)]
-    if breakdown.yardstick_ms is not None:
-        timed += [(f"yardstick_ms.{component}", samples) for component, samples in breakdown.yardstick_ms.items()]
-        if not breakdown.yardstick_ms:
-            yield "no component; null where there is no yardstick - at `$.yardstick_ms`"
-    yield from _unequal(timed, breakdown.processes)
-    for field in ("device_time_ms", "energy_mj"):
-        series = [(f"costs[{i}].{field}", getattr(cost, field)) for i, cost in enumerate(breakdown.costs)]
-        yield from _unequal([(path, samples) for path, samples in series if samples is not None], breakdown.processes)
-    if whole is None:
-        return
-    for i, total in enumerate(whole):
-        parts = sum(cost.time_ms[i] for cost in breakdown.costs if cost.time_ms is not None)
-        if abs(parts - total) > 1e-6 * max(1.0, total):
-            yield f"the rows sum to {parts:.4f} ms, not to {total:.4f} - at `$.instrumented_ms[{i}]`"
-    for field in ("clock", "marks", "weights"):
-        if getattr(breakdown.workload, field) is None:
-            yield f"null in a record with times - at `$.workload.{field}`"
-
-
-def _unequal(series: Sequence[tuple[str, Samples | None]], processes: int) -> Iterator[str]:
-    """Series of other length than the first, or of a length that is not that of so many processes."""
-    for path, samples in series:
-        first, wanted = series[0]
-        if (samples is None) != (wanted is None) or len(samples or ()) != len(wanted or ()):
-            has = "null" if samples is None else f"{len(samples)} samples"
-            other = "is null" if wanted is None else f"has {len(wanted)}"
-            yield f"{has} where {first} {other} - at `$.{path}`"
-        elif samples is not None and not samples:
-            yield f"no samples; null where there are none - at `$.{path}`"
-        elif samples is not None and len(samples) % processes:
-            yield f"{len(samples)} samples, not as many from each of {processes} processes - at `$.{path}`"
 
 
 def load(path: str | Path) -> Breakdown:

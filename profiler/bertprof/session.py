@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from bertprof import record, sides
 from bertprof.difference import Diff
+from bertprof.further import Further
+from bertprof.further import beside as beside_of
 from bertprof.measurement import Plan, Progress, of_subjects, run, silent
 from bertprof.pairs import expect_known, interleaved
 from bertprof.record import Breakdown
@@ -45,6 +47,7 @@ def breakdown(
     processes: int = 1,
     label: str | None = None,
     progress: Progress = silent,
+    **further: Unpack[Further],
 ) -> Breakdown:
     """Breaks a model down into components: parameters, MACs, FLOPs and measured time of each.
 
@@ -74,13 +77,17 @@ def breakdown(
             differs from the next. 1: in this process.
         label: what to call the result in reports.
         progress: is told what is being done and how far that is, 0 to 1.
+        further: what to find out beside counts and times: other clocks, the device's peaks, memory, energy; see
+            `bertprof.further.Further`.
 
     Returns:
         the Breakdown, which shows itself in a notebook and has `.save()`, `.frame()`, `.figure()` and `.text()`.
 
     Raises:
         BertprofError: one of its kinds, with one line that says what is wrong and what to do.
+        TypeError: there is no such argument.
     """
+    expect_known(further, Further, "breakdown")
     asked = Asked(
         device=device,
         batch_size=batch_size,
@@ -95,7 +102,8 @@ def breakdown(
         anatomy=anatomy or {},
         recipes=recipes,
     )
-    plan = Plan(threads=threads, time=time, min_time_s=min_time_s, label=label)
+    beside = beside_of(further, time=time, processes=processes)
+    plan = Plan(threads=threads, time=time, min_time_s=min_time_s, label=label, beside=beside)
     return run([sides.asked_of(str(model), inputs, asked)], plan, processes, progress)[0]
 
 
@@ -257,6 +265,7 @@ def profile(
     min_time_s: float = 2.0,
     label: str | None = None,
     progress: Progress = silent,
+    **further: Unpack[Further],
 ) -> Breakdown:
     """Breaks a live model down, as it is and where it is, and leaves it as it was.
 
@@ -270,16 +279,19 @@ def profile(
         name: what to call the model.
         anatomy: regular expression on a module's full path → component (or "unit"), over what is found by itself:
             `{r"blocks\\.\\d+\\.mixer": "softmax-attention"}`. `b.text("module")` shows the paths.
-        threads, time, min_time_s, label, progress: as in `breakdown`.
+        threads, time, min_time_s, label, progress, further: as in `breakdown`.
 
     Raises:
         BertprofError: one of its kinds, with one line that says what is wrong and what to do.
+        TypeError: there is no such argument.
     """
+    expect_known(further, Further, "profile")
+    beside = beside_of(further, time=time)
     sides.check(threads, min_time_s)
 
     from bertprof.measure import live
 
-    plan = Plan(threads=threads, time=time, min_time_s=min_time_s, label=label)
+    plan = Plan(threads=threads, time=time, min_time_s=min_time_s, label=label, beside=beside)
     return of_subjects([live.from_module(model, inputs, name, anatomy)], plan, progress)[0]
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bertprof.measure import host
+from bertprof.observations import GpuState
 
 
 def test_this_machine():
@@ -185,4 +186,85 @@ def test_a_device_is_found_by_any_of_its_names(uuid: str, known: str, monkeypatc
     with host.nvml(torch.device("cuda:0")) as gpu:
         assert gpu.ask("Name") == f"name by handle of {known}"
         assert gpu.ask("Nonsense") is None
+        assert gpu.missing is None
+        assert gpu.partitioned is known.startswith("MIG")
     assert not nvml.open
+
+
+@pytest.mark.parametrize(("mode", "partitioned"), [([1, 1], True), ([0, 1], False), ([0, 0], False)])
+def test_a_gpu_that_is_cut_into_partitions(mode: list[int], partitioned: bool):
+    gpu = host.Nvml(SimpleNamespace(nvmlDeviceGetMigMode=lambda handle: mode), "handle", name="GPU-1")
+    assert gpu.partitioned is partitioned
+
+
+def test_nothing_is_known_without_a_device():
+    nothing = host.Nvml()
+    assert nothing.ask("PowerUsage") is None
+    assert nothing.driver is None
+    assert not nothing.partitioned
+    assert host.gpu_state(nothing) == GpuState()
+
+
+class TwoGpus(FakeNvml):
+    """Two GPUs, of which NVML's first is hidden from torch; its handles are their indices."""
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:  # noqa: N802
+        return {"GPU-first": "0", "GPU-second": "1"}[uuid]
+
+    def nvmlDeviceGetPowerUsage(self, handle: str) -> int:  # noqa: N802
+        return {"0": 50_000, "1": 300_000}[handle]
+
+
+@pytest.mark.parametrize("visible", ["1", "GPU-second", "GPU-second,GPU-first"])
+def test_the_gpu_is_the_one_that_torch_means(visible: str, monkeypatch: pytest.MonkeyPatch):
+    # torch's cuda:0 is then NVML's device 1; only the UUID is the same on both sides.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="second"))
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", TwoGpus())
+    with host.nvml(torch.device("cuda:0")) as gpu:
+        assert host.gpu_state(gpu).power_mw == 300_000
+
+
+def test_a_gpu_that_nvml_does_not_know(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="third"))
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", TwoGpus())
+    with host.nvml(torch.device("cuda:0")) as gpu:
+        assert gpu.missing == "NVML does not know cuda:0 by its UUID, third"
+        assert host.gpu_state(gpu) == GpuState()
+        assert gpu.driver == "580.1"
+
+
+def test_a_machine_without_nvml(monkeypatch: pytest.MonkeyPatch):
+    def no_library() -> None:
+        raise RuntimeError("NVML Shared Library Not Found")
+
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", SimpleNamespace(nvmlInit=no_library))
+    with host.nvml(torch.device("cuda:0")) as gpu:
+        assert gpu.missing == (
+            "NVML is not on this machine (NVML Shared Library Not Found); it comes with NVIDIA's driver"
+        )
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_gpus_state_stands_with_the_machine(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", FakeNvml())
+    before, after = GpuState(power_mw=1), GpuState(power_mw=2)
+    found = host.describe(torch.device("cuda:0"), before, after)
+    assert (found.gpu_before, found.gpu_after) == (before, after)
+    counted = host.describe(torch.device("cuda:0"))
+    assert (counted.gpu_before, counted.gpu_after) == (None, None)
+
+
+def test_the_questions_are_those_of_the_real_library():
+    pynvml = pytest.importorskip("pynvml")
+    for bit, name in host._EVENT_REASONS.items():
+        theirs = "nvmlClocksEventReason" + "".join(part.capitalize() for part in name.split("_"))
+        assert getattr(pynvml, theirs) == bit
+    assert pynvml.NVML_CLOCK_SM == host.SM_CLOCK
+    assert pynvml.NVML_CLOCK_MEM == host.MEMORY_CLOCK
+    assert pynvml.NVML_TEMPERATURE_GPU == host._TEMPERATURE_GPU
+    asked = (
+        *("ClockInfo", "PowerUsage", "Temperature", "CurrentClocksEventReasons", "CurrentClocksThrottleReasons"),
+        *("MigMode", "ComputeRunningProcesses", "ViolationStatus", "TotalEnergyConsumption", "HandleByUUID"),
+    )
+    assert [what for what in asked if not hasattr(pynvml, f"nvmlDeviceGet{what}")] == []

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bertprof import steadiness
 from bertprof.measure import host, noise
+from bertprof.observations import GpuState
 from bertprof.record import Caveat
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
@@ -243,6 +244,7 @@ class FakeNvml:
         self.reasons: int | None = 0
         self.sm_mhz: int | None = 1980
         self.celsius: int | None = 71
+        self.milliwatts: int | None = 412_345
         self.pids: list[int] | None = [4711]
         self.opened = 0
 
@@ -263,6 +265,7 @@ class FakeNvml:
             "nvmlDeviceGetCurrentClocksThrottleReasons": lambda: self.reasons,
             "nvmlDeviceGetClockInfo": lambda kind: {1: self.sm_mhz, 2: 1593}[kind],
             "nvmlDeviceGetTemperature": lambda sensor: [self.celsius][sensor],
+            "nvmlDeviceGetPowerUsage": lambda: self.milliwatts,
             "nvmlDeviceGetComputeRunningProcesses": lambda: self.pids,
         }
         if name not in answers:
@@ -312,7 +315,12 @@ def test_a_gpu_that_held_its_clocks_back_for_a_moment(system: System, gpu: FakeN
 
 
 @pytest.mark.parametrize(
-    ("reasons", "because"), [(0x4, "power"), (0x40 | 0x1, "heat"), (0x1, None), (0x2, None), (0x0, None), (None, None)]
+    ("reasons", "because"),
+    [
+        *((0x4, "power"), (0x40 | 0x1, "heat"), (0x20, "heat"), (0x80, "power"), (0x8, "heat or power")),
+        (0x8 | 0x40, "heat"),  # the hardware's slowdown, and why
+        *((0x1, None), (0x2, None), (0x10, None), (0x100, None), (0x0, None), (None, None)),
+    ],
 )
 def test_a_gpu_that_counts_no_time(reasons: int | None, because: str | None, system: System, gpu: FakeNvml):
     gpu.power_ns = gpu.heat_ns = gpu.celsius = None
@@ -322,7 +330,8 @@ def test_a_gpu_that_counts_no_time(reasons: int | None, because: str | None, sys
 
     found = on_gpu(system, held)
     assert [caveat.code for caveat in found] == ([] if because is None else ["gpu-throttled"])
-    assert all(f"back for {because} at the end of the sampling; let" in caveat.text for caveat in found)
+    advice = "hold a clock" if because == "power" else "let it cool, or hold a clock"
+    assert all(f"back for {because} at the end of the sampling; {advice}" in caveat.text for caveat in found)
 
 
 @pytest.mark.parametrize(("pids", "others"), [([], 0), ([11], 0), ([11, 12], 1), ([11, 12, 13], 2), (None, 0)])
@@ -343,6 +352,71 @@ def test_the_gpus_clock(system: System, gpu: FakeNvml):
     assert on_gpu(system, lambda: setattr(gpu, "sm_mhz", 1980)) == []
 
 
+def test_a_gpu_that_warmed(system: System, gpu: FakeNvml):
+    def hotter(celsius: int) -> Callable[[], None]:
+        return lambda: setattr(gpu, "celsius", celsius)
+
+    found = on_gpu(system, hotter(81), SLOWER)
+    assert [(c.code, c.value) for c in found] == [("gpu-warmed", 10.0), ("drift", pytest.approx(11.65 / 10.3 - 1))]
+    assert found[0].text.startswith("the GPU went from 71 to 81 °C while forwards became 13 % slower; measure once")
+    # From idle any GPU warms: it is said only where the times followed.
+    for celsius, series in ((111, STEADY), (111, SLOWER[::-1]), (120, SLOWER), (50, SLOWER)):
+        assert "gpu-warmed" not in [c.code for c in on_gpu(system, hotter(celsius), series)]
+        gpu.celsius = 111
+    gpu.celsius = None
+    assert "gpu-warmed" not in [c.code for c in on_gpu(system, hotter(81), SLOWER)]
+
+
+def test_every_caveat_of_the_machine_is_known_as_such(system: System, gpu: FakeNvml):
+    gpu.pids = [1, 2]
+
+    def worse() -> None:
+        gpu.sm_mhz, gpu.celsius, gpu.heat_ns = 1000, 95, 10**10
+
+    found = on_gpu(system, worse, SLOWER)
+    assert {c.code for c in found} == {"gpu-throttled", "gpu-shared", "clock-changed", "gpu-warmed", "drift"}
+    assert {c.code for c in found} <= set(noise.CODES)
+
+
+def test_the_state_of_a_gpu_before_and_after(system: System, gpu: FakeNvml):
+    def worked() -> None:
+        gpu.milliwatts, gpu.celsius, gpu.reasons = 687_654, 77, 0x4 | 0x20 | 0x2
+
+    watch = system.watched(worked, CUDA)
+    assert watch.gpu == (
+        GpuState(power_mw=412_345, sm_mhz=1980, memory_mhz=1593, temperature_c=71, throttle_reasons=[]),
+        GpuState(
+            power_mw=687_654,
+            sm_mhz=1980,
+            memory_mhz=1593,
+            temperature_c=77,
+            throttle_reasons=["applications_clocks_setting", "sw_power_cap", "sw_thermal_slowdown"],
+        ),
+    )
+    assert system.watched(lambda: None).gpu == (None, None)  # a CPU has none
+    assert noise.Watch(CUDA).gpu == (None, None)  # never read
+
+
+def test_a_gpu_is_warm_when_it_is_read(system: System, gpu: FakeNvml):
+    gpu.sm_mhz = 345
+    runs: list[float] = []
+
+    def forward() -> None:
+        system.wall_s += 0.125
+        runs.append(system.wall_s)
+        gpu.sm_mhz = 1980
+
+    clock = {"wall": lambda: system.wall_s, "own": lambda: system.own_s}
+    watch = noise.Watch(CUDA, root=system.root, **clock)
+    watch.start([forward, forward])
+    assert runs == [0.125 * i for i in range(1, 5)]  # 0.5 s of forwards
+    assert watch.before is not None
+    assert watch.before.wall_s == 0.5
+    assert watch.gpu[0] is not None
+    assert watch.gpu[0].sm_mhz == 1980
+    noise.Watch(CPU, root=system.root, **clock).start([lambda: pytest.fail("a CPU is warmed by the rounds alone")])
+
+
 def test_one_thread_launches_kernels(system: System, gpu: FakeNvml):
     assert system.watched(lambda: None, CUDA).threads == 1
     assert system.watched(lambda: None).threads == 2
@@ -351,6 +425,7 @@ def test_one_thread_launches_kernels(system: System, gpu: FakeNvml):
 def test_a_gpu_without_nvml(system: System, gpu: FakeNvml, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(__import__("sys").modules, "pynvml", None)
     assert on_gpu(system, lambda: None) == []
+    assert system.watched(lambda: None, CUDA).gpu == (GpuState(), GpuState())
 
 
 # The series -----------------------------------------------------------------------------------------------------------

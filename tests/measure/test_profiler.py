@@ -466,7 +466,7 @@ def test_bert_base_is_built_fast_and_measured_whole():
     breakdown = bertprof.breakdown(
         "bert-base-uncased", device="cpu", min_time_s=0, progress=lambda step, fraction: steps.append(step)
     )
-    assert list(dict.fromkeys(steps)) == ["counting", "building", "timing"]
+    assert list(dict.fromkeys(steps)) == ["counting", "building", "timing", "memory", "peaks"]
     assert breakdown.total("macs") == 11_174_215_680
     ffn = breakdown.time_share(breakdown.of(Component.FFN))
     assert ffn is not None

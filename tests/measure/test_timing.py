@@ -329,7 +329,7 @@ def test_collection_and_inference_mode_come_back(collecting: bool):
     try:
         (gc.enable if collecting else gc.disable)()
         seen = []
-        with suppress(RuntimeError), timing._undisturbed():
+        with suppress(RuntimeError), timing.undisturbed():
             seen.append((gc.isenabled(), torch.is_inference_mode_enabled()))
             raise RuntimeError("planted")
         assert seen == [(False, True)]
@@ -348,7 +348,7 @@ def test_threads_are_set_told_and_restored():
 
 
 def test_events_are_made_before_the_first_instrumented_forward():
-    from test_clocks import FakeDevice
+    from devices import FakeDevice
 
     device, model = FakeDevice(), tiny("bert")
     clock = device.clock()
@@ -363,7 +363,7 @@ def test_events_are_made_before_the_first_instrumented_forward():
     model.pooler.forward = launching
     assert isinstance(clock, EventClock)
     (series,), _ = timing.sample([subject], Goal(0))
-    # A mark for each crossing of the boundaries, and the two ends.
-    assert device.events_made == len(subject.crossings) + 2
+    # Those by which it was found out what one takes, which are more than there are marks; none later.
+    assert device.events_made == 201 > len(subject.crossings) + 2
     head = next(samples for owner, samples in series.owned_ns.items() if owner.component is Component.HEAD)
     assert head == [2_010_000] * 10  # 2 ms of kernel and the 0.01 ms gap before its launch

@@ -4,9 +4,12 @@ import pytest
 
 import bertprof
 from bertprof.components import Component
+from bertprof.observations import Bandwidth
 from bertprof.record import Caveat, Checkpoint
 from bertprof.report import lines
 from handmade import cost, made
+from test_roofline import ATTENTION, LINEAR, peaks
+from test_roofline import record as roofed
 
 REAL = Path(__file__).parents[1] / "data" / "bert-base-uncased.json"
 
@@ -87,3 +90,52 @@ def test_the_checkpoint_is_a_line_timed_or_not():
     timed = bertprof.load(REAL)
     timed.checkpoint = breakdown.checkpoint
     assert len(lines.notes(timed)) == 3
+
+
+PEAKS = (
+    "peaks of the device: 100 GFLOP/s float32, 1 thread; 40.0 GB/s at 1 MB … 10.0 GB/s at 100 MB; 1.00 µs an operator; "
+    "measured 2026-11-23"
+)
+
+
+def test_the_roofline_in_words():
+    # Attention takes 40 % of the time for 2.5 % of the FLOPs; the FFN is the largest.
+    breakdown = roofed(ATTENTION, LINEAR)
+    assert lines.notes(breakdown)[2:] == [
+        "softmax-attention: 2.5 % of FLOPs, 40.0 % of time: 1.00 FLOP/byte, memory-bound (6.2 % of its roof)",
+        "ffn: 97.5 % of FLOPs, 60.0 % of time: 390 FLOP/byte, compute-bound (65.0 % of its roof)",
+        PEAKS,
+    ]
+    # What is both is said once.
+    assert lines.notes(roofed(LINEAR))[2:] == [
+        "ffn: 100.0 % of FLOPs, 100.0 % of time: 390 FLOP/byte, compute-bound (65.0 % of its roof)",
+        PEAKS,
+    ]
+    breakdown.workload.backend = "fbgemm"
+    assert [line.partition(":")[0] for line in lines.notes(breakdown)[2:]] == ["no roofline"]
+    breakdown.peaks = None
+    assert len(lines.notes(breakdown)) == 2
+
+
+def test_the_peaks_of_several_threads_and_of_a_gpu_and_of_one_working_set():
+    said = {threads: lines.peaks_line(peaks(threads=threads)) for threads in (None, 1, 2)}
+    assert [text.partition(";")[0].partition("float32")[2] for text in said.values()] == [
+        "",
+        ", 1 thread",
+        ", 2 threads",
+    ]
+    one = peaks(bandwidths=[Bandwidth(working_set_bytes=250_000, bytes_per_s=5e9)])
+    assert "; 5.00 GB/s at 0.25 MB; " in lines.peaks_line(one)
+
+
+def test_what_is_above_its_roof_is_a_caveat():
+    # 390 MFLOP in 3 ms are 130 GFLOP/s, where 100 were found.
+    fast = cost(Component.FFN, 0, [3.0], flops=390_000_000, bytes_moved=0)
+    breakdown = roofed(fast, caveats=[Caveat(code="c", text="t")])
+    assert lines.caveat_lines(breakdown) == [
+        "t",
+        "faster than the device was found to be: ffn (130 % of its roof); its peaks were measured beside other work or "
+        "at a lower clock: measure them again with --peaks on a quiet machine",
+    ]
+    breakdown.peaks = None
+    assert lines.caveat_lines(breakdown) == ["t"]

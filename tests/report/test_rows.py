@@ -13,6 +13,8 @@ from bertprof.report import rows
 from bertprof.sampling import Estimate
 from handmade import cost, made
 from test_record import NULLABLE
+from test_roofline import ATTENTION, LINEAR
+from test_roofline import record as roofed
 
 REAL = Path(__file__).parents[1] / "data" / "bert-base-uncased.json"
 
@@ -273,6 +275,48 @@ def test_intensities_have_three_digits(value: float, text: str):
 )
 def test_durations_have_three_digits(ms: float, text: str):
     assert formatting.duration(ms) == text
+
+
+ROOFLINE = ["flops_per_s", "bytes_per_s", "roof_share", "bound"]
+
+
+def test_a_roofline_has_columns_where_there_is_one():
+    breakdown = roofed(ATTENTION, LINEAR)
+
+    def shown(wide: bool = False, by: str = "component") -> list[str]:
+        return [field for field in rows.headers(breakdown, by, wide) if field in ROOFLINE]
+
+    assert shown() == ["roof_share", "bound"]
+    assert shown(wide=True) == ROOFLINE
+    assert shown(by="unit") == shown(by="group") == ["roof_share", "bound"]
+    breakdown.workload.backend = "fbgemm"
+    assert shown(wide=True) == []
+    breakdown.workload.backend = "torch"
+    breakdown.modules = [module("", time_ms=10.0)]
+    assert shown(wide=True, by="module") == []
+    breakdown.peaks = None
+    assert shown(wide=True) == []
+
+
+def test_a_row_beside_its_roof():
+    # Attention: 10 MFLOP and 10 MB in 4 ms, of which the roof is 0.25 ms. The other: 390 MFLOP and 1 MB in 6, of 3.9.
+    breakdown = roofed(ATTENTION, LINEAR)
+    attention, linear = rows.table(breakdown, "component")
+    assert [rows.cell(attention, field) for field in ROOFLINE] == ["2.50", "2.50", "6.2", "memory"]
+    assert [rows.cell(linear, field) for field in ROOFLINE] == ["65.0", "0.17", "65.0", "compute"]
+    # All of it: 400 MFLOP and 11 MB in 10 ms, of 4.15.
+    assert [rows.total_cell(rows.total(breakdown), field) for field in ROOFLINE] == ["40.0", "1.10", "41.5", ""]
+    assert [rows.cell(rows.table(roofed(ATTENTION, peaks=None), "component")[0], f) for f in ROOFLINE] == ["–"] * 4
+
+
+def test_a_program_is_told_of_the_roofline_always():
+    keys = ["achieved_flops_per_s", "achieved_bytes_per_s", "roof_share", "bound"]
+    breakdown = roofed(ATTENTION, LINEAR)
+    first = rows.records(breakdown, "cost")[0]
+    assert [first[key] for key in keys] == pytest.approx([2.5e9, 2.5e9, 0.0625, "memory"])
+    breakdown.peaks = None
+    assert [rows.records(breakdown, "component")[0][key] for key in keys] == [None] * 4
+    assert [rows.records(bertprof.load(REAL), "module")[0][key] for key in keys] == [None] * 4
 
 
 def test_views_that_there_are_not():

@@ -1,13 +1,17 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import Result
 
 import bertprof
 from bertprof.components import Component
 from bertprof.record import Breakdown
 from bertprof.survey import claims
 from handmade import cost, made
+from test_roofline import ATTENTION, LINEAR
+from test_roofline import record as roofed
 
 REAL = Path(__file__).parents[1] / "data" / "bert-base-uncased.json"
 
@@ -100,6 +104,28 @@ def test_a_claim_that_does_not_hold_is_shown_as_such(
     counts: dict[Component, Any], times: dict[Component, Any], claim: str, answer: str
 ):
     assert answers(example(counts, times))[claim] == answer
+
+
+def test_what_makes_attention_dearer_is_said_where_the_peaks_are_known():
+    def said(breakdown: Breakdown) -> str:
+        return next(v.measured for v in claims.check(breakdown) if v.claim.id == "attention-dearer")
+
+    breakdown = roofed(ATTENTION, LINEAR)
+    # 40 % of the time over 2.5 % of the FLOPs: 16 times, which is 40 over 2.5 GFLOP/s.
+    assert said(breakdown) == (
+        "40.0 % [40.0, 40.0] of the time, 2.5 % of the FLOPs: 16.0 × its share; memory-bound, at 1.00 FLOP/byte: 2.50 "
+        "of the 40.0 GFLOP/s that its roof allows, the whole model 40.0 of 96.4; its roof is 2.41 × lower and "
+        "it is 6.64 × further below its roof"
+    )
+    breakdown.peaks = None
+    assert said(breakdown) == "40.0 % [40.0, 40.0] of the time, 2.5 % of the FLOPs: 16.0 × its share"
+
+
+def test_figure2_prints_the_finding_with_its_cause(run: Callable[..., Result], tmp_path: Path):
+    roofed(ATTENTION, LINEAR).save(tmp_path / "r.json")
+    shown = " ".join(run("survey", "figure2", "--record", "r.json").stdout.split())
+    assert "memory-bound (6.2 % of its roof)" in shown
+    assert "memory-bound, at 1.00 FLOP/byte" in shown
 
 
 def test_what_the_record_does_not_tell_is_not_measured():

@@ -316,7 +316,7 @@ def doubled(figures: Any) -> None:
         (lambda d: figures(d)["total"]["time"].update(low=9.0), "outside of its interval"),
         (lambda d: figures(d)["total"]["time"].update(low=None), "half an interval"),
         (lambda d: figures(d)["total"]["time"].update(verdict="quick"), "verdict"),
-        (lambda d: d.update(schema_version="2.0"), "reads up to 1.0"),
+        (lambda d: d.update(schema_version="2.0"), "reads up to 1.1"),
         (lambda d: d["workload"].update(segments=[1, 1]), "2 segments of 2 tokens"),
         (lambda d: figures(d)["workload"].update(segments=[8]), "1 segments of 8 tokens"),
         (lambda d: d["rows"][0].update(segments=[-5, 3]), "$.rows[0].segments"),

@@ -555,7 +555,7 @@ def test_it_comes_back_from_its_file(tmp_path: Path):
         (lambda t: t["rows"][11]["later"].pop("gpu_speedup"), "missing required field `gpu_speedup`"),
         (lambda t: t["rows"][2]["later"]["setting"].update(rest=1.5), "$.rows[2].later.setting.rest"),
         (lambda t: t["workload"].pop("segments"), "missing required field `segments` - at `$.workload`"),
-        (lambda t: t.update(schema_version="2.0"), "reads up to 1.1"),
+        (lambda t: t.update(schema_version="2.0"), "reads up to 1.2"),
         (lambda t: t.update(schema_version=1), "schema_version"),
     ],
 )
@@ -573,7 +573,7 @@ def test_a_table_of_the_first_version_is_read():
     old = json.loads(path.read_text())
     assert old["schema_version"] == "1.0"
     table = table2.load(path)
-    assert table.schema_version == "1.1"
+    assert table.schema_version == "1.2"
     assert len(table.rows) == 14
     assert all(each.macs is each.uncached is each.later is each.segments is None for each in table.rows)
     assert row(table, "DeFormer").why_not == "it decomposes attention, which bertprof cannot yet"

@@ -12,20 +12,27 @@ from bertprof.cli.options import (
     Attention,
     BatchSize,
     By,
+    Clock,
+    CrossCheck,
     Debug,
     Device,
     Dtype,
+    Energy,
     Inputs,
     Label,
+    MemoryLimit,
     MinTime,
     NoTime,
-    Output,
+    OutputOrTrace,
     Padding,
+    Peaks,
+    Roofline,
     Segments,
     SeqLength,
     Set,
     Task,
     Threads,
+    Training,
     Weights,
     Wide,
 )
@@ -59,9 +66,16 @@ def breakdown(
         int, typer.Option(help="Measure in so many fresh processes and pool them; 5 or more for records to compare.")
     ] = 1,
     label: Label = None,
+    clock: Clock = None,
+    cross_check: CrossCheck = False,
+    roofline: Roofline = True,
+    peaks: Peaks = False,
+    memory_limit: MemoryLimit = None,
+    training: Training = False,
+    energy: Energy = False,
     by: By = "component",
     wide: Wide = False,
-    output: Output = None,
+    output: OutputOrTrace = None,
     json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -75,7 +89,7 @@ def breakdown(
 
     Example: bertprof breakdown bert-base-uncased --device cuda -o bert.json -o bert.html
     """
-    outputs = options.checked(output)
+    outputs, trace = options.split_trace(output)
     if no_time and processes != 1:
         raise UsageError("--processes repeats the measurement of times: --no-time excludes it")
     with console.progress_bar() as progress:
@@ -100,7 +114,17 @@ def breakdown(
             processes=options.positive("--processes", processes),
             label=label,
             progress=progress,
+            clocks=clock or (),
+            cross_check=cross_check,
+            trace=trace,
+            roofline=roofline,
+            peaks=peaks,
+            memory_limit=memory_limit,
+            training=training,
+            energy=energy,
         )
+    if trace is not None:
+        typer.echo(f"wrote {trace}", err=True)
     options.write([(path, report.render(result, path, by, wide=wide)) for path in outputs])
     if json:
         console.show(record.encode(result).decode())

@@ -66,6 +66,41 @@ Output = Annotated[
     list[Path] | None,
     typer.Option("-o", "--output", help="Write a report; its suffix says which: .json .html .png .svg .csv .md"),
 ]
+OutputOrTrace = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "-o",
+        "--output",
+        help="Write a report; its suffix says which: .json .html .png .svg .csv .md; .trace.json is one forward for "
+        "Perfetto or chrome://tracing, with the components as tracks.",
+    ),
+]
+Clock = Annotated[
+    str | None,
+    typer.Option(
+        help="CUDA clocks, joined by commas: events (as it runs), graph (without launch gaps), kernels (busy and idle)."
+    ),
+]
+CrossCheck = Annotated[
+    bool, typer.Option("--cross-check", help="On a CPU: time the forward by torch.profiler's clock as well.")
+]
+Roofline = Annotated[
+    bool,
+    typer.Option("--roofline/--no-roofline", help="Say what each component is bound by: compute, memory or launches."),
+]
+Peaks = Annotated[
+    bool, typer.Option("--peaks", help="Measure the device's peaks again instead of taking those of the cache.")
+]
+MemoryLimit = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Say which batch sizes fit into so much memory: 32GB, 16GiB.")
+]
+Training = Annotated[
+    bool, typer.Option("--training", help="With --memory-limit: of training with Adam in mixed precision as well.")
+]
+Energy = Annotated[
+    bool,
+    typer.Option("--energy", help="On a CUDA GPU: measure the energy of each component by NVML, in 2 to 3 minutes."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the record as JSON instead of the table.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -116,6 +151,20 @@ def overrides(pairs: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"--set {pair}: write it as KEY=VALUE")
         found[key] = value
     return found
+
+
+TRACE = ".trace.json"
+"""What the name of a Chrome trace ends with; Perfetto and chrome://tracing read it."""
+
+
+def split_trace(outputs: list[Path] | None) -> tuple[list[Path], Path | None]:
+    """The reports, checked as in `checked`, and the file for a trace."""
+    traces = [path for path in outputs or [] if path.name.endswith(TRACE)]
+    if len(traces) > 1:
+        raise UsageError(f"-o {traces[1]}: one trace is made at a time, and {traces[0]} is one already")
+    for path in traces:
+        files.check_writable(path)
+    return checked([path for path in outputs or [] if path not in traces]), next(iter(traces), None)
 
 
 def checked(outputs: list[Path] | None) -> list[Path]:

@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from bertprof.measure.inputs import Inputs
+from bertprof.measure.lifetimes import Forgetting
 from bertprof.measure.operators import (
     FUSED_ATTENTION,
     NOTHING_MOVED,
@@ -238,7 +239,7 @@ class _Tape(TorchDispatchMode):
         self._constant = {*parameters, *buffers}
         self._values = values
         self._faked = faked
-        self._kept: list[torch.Tensor] = []  # so that no other tensor gets the identity of one that is known
+        self._forgetting = Forgetting(self._names, self._constant, self._values)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -287,7 +288,7 @@ class _Tape(TorchDispatchMode):
         # What is looked up is no weight, also where the ids are a buffer: a table of positions.
         constant = bool(ins) and name not in READ_IN_PART and all(id(t) in self._constant or not t.ndim for t in ins)
         if constant:
-            self._kept += outs
+            self._forgetting.watch(outs)
             self._constant |= {id(out) for out in outs}
             # A product or a norm of parameters is no weight any more: a projected table of positions (DeBERTa).
             if not macs and "norm" not in name:
@@ -329,7 +330,7 @@ class _Tape(TorchDispatchMode):
             return
         for out, value in zip(outs, _tensors((result,)), strict=True):
             self._values[id(out)] = value
-            self._kept.append(out)
+            self._forgetting.watch((out,))
 
     def _forget(self, outs: Sequence[torch.Tensor]) -> None:
         """What was written in place with values that are not known is not known any more, in no view of it."""

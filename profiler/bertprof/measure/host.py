@@ -14,19 +14,28 @@ from typing import Any
 
 import torch
 
+from bertprof.errors import shortened
+from bertprof.observations import GpuState
 from bertprof.record import Host
 
 ROOT = Path("/")
 
 
-def describe(device: torch.device) -> Host:
-    """The machine, with its GPU where `device` is one. What cannot be found out is None."""
+def describe(device: torch.device, before: GpuState | None = None, after: GpuState | None = None) -> Host:
+    """The machine, with its GPU where `device` is one. What cannot be found out is None.
+
+    Args:
+        device: where the model runs.
+        before, after: the GPU's state before sampling and behind it, where it was read.
+    """
     gpu = _gpu(device) if device.type == "cuda" else {}
     return Host(
         cpu=_cpu(),
         cores=len(cpus()),
         memory_bytes=memory_bytes(),
         os=f"{platform.system()} {platform.release()}",
+        gpu_before=before,
+        gpu_after=after,
         python=platform.python_version(),
         torch=str(torch.__version__),
         transformers=version("transformers"),
@@ -163,13 +172,42 @@ def _left_in_cgroups(root: Path) -> Iterator[int]:
 SM_CLOCK, MEMORY_CLOCK = 1, 2
 """NVML_CLOCK_SM and NVML_CLOCK_MEM of nvml.h."""
 
+_TEMPERATURE_GPU = 0
+"""NVML_TEMPERATURE_GPU of nvml.h."""
+
+_EVENT_REASONS = {
+    0x1: "gpu_idle",
+    0x2: "applications_clocks_setting",
+    0x4: "sw_power_cap",
+    0x8: "hw_slowdown",
+    0x10: "sync_boost",
+    0x20: "sw_thermal_slowdown",
+    0x40: "hw_thermal_slowdown",
+    0x80: "hw_power_brake_slowdown",
+    0x100: "display_clock_setting",
+}
+"""nvmlClocksEventReason… of nvml.h, called as `nvidia-smi --query-gpu=clocks_event_reasons.…` calls them."""
+
 
 class Nvml:
-    """What NVIDIA's management library tells about one device; without the library, nothing."""
+    """What NVIDIA's management library tells about one device; without the library, nothing.
 
-    def __init__(self, library: Any = None, handle: Any = None) -> None:
+    Attributes:
+        missing: why it tells nothing, in one line; None where it knows the device.
+    """
+
+    def __init__(self, library: Any = None, handle: Any = None, *, name: str = "", missing: str | None = None) -> None:
+        """
+        Args:
+            library: the module pynvml, open.
+            handle: of the device.
+            name: the UUID by which it was found; that of a partition begins with MIG.
+            missing: why there is no handle.
+        """
         self._library = library
         self._handle = handle
+        self._name = name
+        self.missing = missing
 
     def ask(self, what: str, *args: Any) -> Any:
         """The answer of `nvmlDeviceGet…`; None where the driver, the device or a partition of it does not give it."""
@@ -189,31 +227,59 @@ class Nvml:
             return None
         return found.decode() if isinstance(found, bytes) else str(found)
 
+    @property
+    def partitioned(self) -> bool:
+        """Whether the device is a partition of a GPU (MIG), or a GPU that is cut into some."""
+        # By the partition's UUID, or by the GPU's where CUDA gives that of the whole.
+        mode = self.ask("MigMode")
+        return self._name.startswith("MIG") or (mode is not None and mode[0] == 1)
+
 
 @contextmanager
 def nvml(device: torch.device) -> Iterator[Nvml]:
-    """A CUDA device as NVML knows it, by its UUID; closed on leaving."""
+    """A CUDA device as NVML knows it, by its UUID; closed on leaving.
+
+    NVML counts all GPUs of the machine and torch those that CUDA_VISIBLE_DEVICES shows, so that indices do not agree.
+    """
     try:
         import pynvml
 
         pynvml.nvmlInit()
-    except Exception:  # no NVML on this machine
-        yield Nvml()
+    except Exception as error:  # no NVML on this machine
+        yield Nvml(missing=f"NVML is not on this machine ({shortened(error)}); it comes with NVIDIA's driver")
         return
     try:
-        yield Nvml(pynvml, _handle(pynvml, device))
+        yield _known(pynvml, device)
     finally:
         pynvml.nvmlShutdown()
 
 
-def _handle(library: Any, device: torch.device) -> Any:
+def _known(library: Any, device: torch.device) -> Nvml:
     uuid = str(torch.cuda.get_device_properties(device).uuid)
     for name in (uuid,) if uuid.startswith(("GPU-", "MIG-")) else (f"GPU-{uuid}", f"MIG-{uuid}"):
         try:
-            return library.nvmlDeviceGetHandleByUUID(name)
+            return Nvml(library, library.nvmlDeviceGetHandleByUUID(name), name=name)
         except Exception:  # not known by that name
             continue
-    return None
+    return Nvml(library, missing=f"NVML does not know {device} by its UUID, {uuid}")
+
+
+def gpu_state(gpu: Nvml) -> GpuState:
+    """Power, clocks, temperature and what holds the clocks back, now.
+
+    The power is that of the whole board, from Ampere on (but for the GA100) the mean of the last second (NVML's
+    documentation of nvmlDeviceGetPowerUsage).
+    """
+    reasons = gpu.ask("CurrentClocksEventReasons")
+    if reasons is None:
+        reasons = gpu.ask("CurrentClocksThrottleReasons")  # its name before CUDA 12.2
+    return GpuState(
+        power_mw=gpu.ask("PowerUsage"),
+        sm_mhz=gpu.ask("ClockInfo", SM_CLOCK),
+        memory_mhz=gpu.ask("ClockInfo", MEMORY_CLOCK),
+        temperature_c=gpu.ask("Temperature", _TEMPERATURE_GPU),
+        throttle_reasons=None if reasons is None else [name for bit, name in _EVENT_REASONS.items() if reasons & bit],
+    )
 
 
 def _gpu(device: torch.device) -> dict[str, Any]:

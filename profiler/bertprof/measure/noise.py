@@ -16,12 +16,13 @@ import torch
 
 from bertprof import steadiness
 from bertprof.measure import host
+from bertprof.observations import GpuState
 from bertprof.record import Caveat
 from bertprof.steadiness import FirstRounds, Trend
 
 CODES = (
     *("warming-up", "drift", "other-load", "stolen-time", "throttled-quota", "thermal-throttling", "swapping"),
-    *("clock-changed", "gpu-throttled", "gpu-shared", "unsteady-time"),
+    *("clock-changed", "gpu-throttled", "gpu-warmed", "gpu-shared", "unsteady-time"),
 )
 """The codes of all caveats that are about the machine, not about the model; the last is made in recording.py."""
 
@@ -47,6 +48,13 @@ CLOCK_CHANGE_FROM = 0.05
 GPU_THROTTLED_FROM = 0.02
 """Share of the time in which the GPU held its clocks back: as STOLEN_FROM."""
 
+WARMED_FROM_C = 10
+"""Degrees by which a GPU warmed. Any does from idle; that it spoiled is said only where forwards became slower too."""
+
+GPU_WARM_UP_S = 0.5
+"""A GPU is kept busy so long before its state is read and sampling begins: from idle its clocks take some 100 ms to
+rise. That is a choice, not measured here."""
+
 DRIFT_FROM = 0.04
 """Relative change from the first to the last third of the rounds: a steady slope of 10 % makes 6.7 %."""
 
@@ -60,23 +68,40 @@ _BUSY = (0, 1, 2, 5, 6)
 _STOLEN = 7
 """The columns of /proc/stat: user, nice, system, irq and softirq are work (guest is in user), then steal (proc(5))."""
 
-_TEMPERATURE_GPU = 0
 _POWER, _THERMAL = 0, 1
-_HELD_BACK = {0x4: "power", 0x8: "heat or power", 0x20: "heat", 0x40: "heat", 0x80: "power"}
-"""NVML_TEMPERATURE_GPU, NVML_PERF_POLICY_… and nvmlClocksEventReason… of nvml.h."""
+"""NVML_PERF_POLICY_POWER and …_THERMAL of nvml.h."""
+
+_HELD_BACK = {
+    "hw_thermal_slowdown": "heat",
+    "sw_thermal_slowdown": "heat",
+    "hw_power_brake_slowdown": "power",
+    "sw_power_cap": "power",
+    "hw_slowdown": "heat or power",
+}
+"""What spoils among what may hold a clock back, the most telling first: hw_slowdown is set with any of the hardware's.
+That a GPU idles, or has a clock that its user set, is none of it."""
 
 # The machine ----------------------------------------------------------------------------------------------------------
 
 
 class GpuReading(NamedTuple):
-    """A GPU's state: times held back in ns since the driver started, by reason; what holds it back now; SM clock in
-    MHz; temperature in °C; processes beside this one."""
+    """A GPU at one moment.
 
+    Attributes:
+        state: power, clocks, temperature, and what holds the clocks back.
+        held_ns: for how long they were held back since the driver started, by reason.
+        others: processes beside this one.
+    """
+
+    state: GpuState
     held_ns: dict[str, int]
-    held_by: str | None
-    sm_mhz: int | None
-    celsius: int | None
     others: int | None
+
+    @property
+    def held_by(self) -> str | None:
+        """What spoils and holds the clocks back now."""
+        reasons = self.state.throttle_reasons or []
+        return next((text for reason, text in _HELD_BACK.items() if reason in reasons), None)
 
 
 class Reading(NamedTuple):
@@ -138,15 +163,30 @@ class Watch:
         self.before: Reading | None = None
         self.after: Reading | None = None
 
-    def start(self) -> None:
-        """Reads the counters; call it just before sampling, with the threads in force that will be used."""
+    def start(self, forwards: Sequence[Callable[[], object]] = ()) -> None:
+        """Reads the counters; call it just before sampling, with the threads in force that will be used.
+
+        Args:
+            forwards: what a GPU is kept busy with for GPU_WARM_UP_S before, since its clocks rise from idle anyway.
+        """
         self.threads = torch.get_num_threads() if self._device.type == "cpu" else 1
         self.after = None
+        if self._device.type == "cuda" and forwards:
+            begun = self._wall()
+            while self._wall() - begun < GPU_WARM_UP_S:
+                for forward in forwards:
+                    forward()
         self.before = self.read()
 
     def stop(self) -> None:
         """Reads them again."""
         self.after = self.read()
+
+    @property
+    def gpu(self) -> tuple[GpuState | None, GpuState | None]:
+        """The GPU's state before and after; None where there is no GPU, or it was not read."""
+        before, after = (None if one is None or one.gpu is None else one.gpu.state for one in (self.before, self.after))
+        return before, after
 
     def read(self) -> Reading:
         """The counters as they are."""
@@ -166,10 +206,10 @@ class Watch:
             heat={path: count for path in heat if (count := host.number(path)) is not None},
             clock_mhz=max((clock / 1e3 for clock in clocks if clock), default=None),
             swapped_pages=swap["pswpin"] + swap["pswpout"] if {"pswpin", "pswpout"} <= swap.keys() else None,
-            gpu=self._gpu(),
+            gpu=self._read_gpu(),
         )
 
-    def _gpu(self) -> "GpuReading | None":
+    def _read_gpu(self) -> GpuReading | None:
         if self._device.type != "cuda":
             return None
         with host.nvml(self._device) as gpu:
@@ -195,17 +235,24 @@ def gpu_reading(gpu: host.Nvml) -> GpuReading:
     """The state of a GPU on which this process has work."""
     held = {"power": gpu.ask("ViolationStatus", _POWER), "heat": gpu.ask("ViolationStatus", _THERMAL)}
     processes = gpu.ask("ComputeRunningProcesses")
-    reasons = gpu.ask("CurrentClocksEventReasons")
-    if reasons is None:
-        reasons = gpu.ask("CurrentClocksThrottleReasons")  # its name before CUDA 12.2
     return GpuReading(
+        state=host.gpu_state(gpu),
         held_ns={reason: status.violationTime for reason, status in held.items() if status is not None},
-        held_by=next((text for bit, text in _HELD_BACK.items() if (reasons or 0) & bit), None),
-        sm_mhz=gpu.ask("ClockInfo", host.SM_CLOCK),
-        celsius=gpu.ask("Temperature", _TEMPERATURE_GPU),
         # This process is one of them, though in a container not by the number that it knows itself by.
         others=None if processes is None else max(0, len(processes) - 1),
     )
+
+
+def held_back(before: GpuReading, after: GpuReading, passed_s: float) -> tuple[str | None, float | None]:
+    """What held a GPU's clocks back so much that it spoils, and its share of the time in between.
+
+    Where the driver counts no time, what holds them back at the end, and no share.
+    """
+    held = {r: (ns - before.held_ns.get(r, ns)) / 1e9 / passed_s for r, ns in after.held_ns.items() if passed_s > 0}
+    if not held:
+        return after.held_by, None
+    reason = max(held, key=lambda r: held[r])
+    return (reason, held[reason]) if held[reason] >= GPU_THROTTLED_FROM else (None, None)
 
 
 def other_share(before: Reading, after: Reading) -> float | None:
@@ -332,15 +379,15 @@ def _clock(name: str, before_mhz: float, after_mhz: float, drift: Trend, remedy:
 
 
 def _of_gpu(before: GpuReading, after: GpuReading, passed_s: float, drift: Trend) -> Iterator[Caveat]:
-    held = {r: (ns - before.held_ns.get(r, ns)) / 1e9 / passed_s for r, ns in after.held_ns.items() if passed_s > 0}
-    reason = max(held, key=lambda r: held[r]) if held else after.held_by
-    share = held[reason] if held and reason is not None else None
-    if reason is not None and (share is None or share >= GPU_THROTTLED_FROM):
+    then, now = before.state, after.state
+    reason, share = held_back(before, after, passed_s)
+    if reason is not None:
         during = "at the end of the sampling" if share is None else f"for {100 * min(share, 1):.0f} % of the time"
-        warm = "" if after.celsius is None else f", at {after.celsius} °C"
+        warm = "" if now.temperature_c is None else f", at {now.temperature_c} °C"
+        cool = "let it cool, or " if "heat" in reason else ""
         text = (
-            f"the GPU held its clocks back for {reason} {during}{warm}; let it cool, or hold a clock that it can keep "
-            "with `sudo nvidia-smi -lgc MHZ`"
+            f"the GPU held its clocks back for {reason} {during}{warm}; {cool}hold a clock that it can keep with "
+            "`sudo nvidia-smi -lgc MHZ`"
         )
         yield Caveat(code="gpu-throttled", text=text, value=share)
     others = max(before.others or 0, after.others or 0)
@@ -349,5 +396,13 @@ def _of_gpu(before: GpuReading, after: GpuReading, passed_s: float, drift: Trend
             f"{others} other process{'es' if others > 1 else ''} had the GPU open; end them (`nvidia-smi` lists them)"
         )
         yield Caveat(code="gpu-shared", text=text, value=float(others))
-    if before.sm_mhz and after.sm_mhz:
-        yield from _clock("GPU", before.sm_mhz, after.sm_mhz, drift, "sudo nvidia-smi -lgc MHZ")
+    if then.sm_mhz and now.sm_mhz:
+        yield from _clock("GPU", then.sm_mhz, now.sm_mhz, drift, "sudo nvidia-smi -lgc MHZ")
+    if then.temperature_c is not None and now.temperature_c is not None:
+        risen = now.temperature_c - then.temperature_c
+        if risen >= WARMED_FROM_C and drift.change > 0:
+            text = (
+                f"the GPU went from {then.temperature_c} to {now.temperature_c} °C while forwards became "
+                f"{100 * drift.change:.0f} % slower; measure once it is as warm as it gets, with a longer --min-time"
+            )
+            yield Caveat(code="gpu-warmed", text=text, value=float(risen))

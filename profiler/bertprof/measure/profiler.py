@@ -9,18 +9,19 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from bertprof import formatting, sampling
-from bertprof.attribution import Owner
+from bertprof import formatting, roofline, sampling
+from bertprof.attribution import Key, Owner
 from bertprof.errors import BertprofError, ConfigurationError, DeviceError, shortened
-from bertprof.measure import flops, host, noise, timing
+from bertprof.measure import beside, fitting, flops, host, memory, noise, peaks, timing
 from bertprof.measure.build import is_out_of_memory
 from bertprof.measure.clocks import clock_for
 from bertprof.measure.dispatch import fast_path, uncompiled
 from bertprof.measure.inputs import Inputs, tensors_of
 from bertprof.measure.parameters import count_parameters, standing
-from bertprof.measure.recording import Counted, Key, Timed, breakdown, chosen, kept_of, p95_of, yardstick_of
+from bertprof.measure.recording import Counted, Timed, breakdown, chosen, kept_of, p95_of, yardstick_of
 from bertprof.measure.subject import Opened, Subject
 from bertprof.measure.yardstick import yardstick
+from bertprof.observations import Beside
 from bertprof.record import Breakdown, Caveat, Module
 
 Progress = Callable[[str, float], None]
@@ -36,6 +37,7 @@ class Options(NamedTuple):
         most_samples: the rounds that a record keeps at most.
         threads: torch's threads within operators; None leaves them as they are.
         label: the record's label.
+        beside: what to find out beside counts and times.
         progress: is told how far things are.
     """
 
@@ -44,6 +46,7 @@ class Options(NamedTuple):
     most_samples: int = sampling.MOST_SAMPLES
     threads: int | None = None
     label: str | None = None
+    beside: Beside = Beside()
     progress: Progress = lambda step, fraction: None
 
 
@@ -62,14 +65,15 @@ def _measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
     counted = []
     for subject in subjects:
         options.progress("counting", 0.0)
-        counted.append(_count(subject, may_run=options.time))
+        found = _count(subject, may_run=options.time)
+        counted.append(_with_memory(subject, found, options.beside))
     if not options.time:
         return [breakdown(s, c, None, options.label) for s, c in zip(subjects, counted, strict=True)]
     with ExitStack() as stack:
         threads = stack.enter_context(timing.threads(options.threads))
         marked: list[timing.Marked] = []
         load_ms: list[float | None] = []
-        peaks: list[int | None] = []
+        highest: list[int | None] = []
         try:
             _check_together(subjects)
             for subject, found in zip(subjects, counted, strict=True):
@@ -81,10 +85,11 @@ def _measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
                 load_ms.append(opened.load_ms)
                 new = (*opened.caveats, *_finite(opened.model, opened.inputs), *_fast_path_caveats(opened))
                 found.caveats.extend(caveat for caveat in new if caveat not in found.caveats)
-                peaks.append(_peak(opened, subject.device))
+                highest.append(_peak(opened, subject.device))
                 marked.append(timing.Marked(opened.model, opened.inputs, subject.regions, clock_for(subject.device)))
             watch = noise.Watch(subjects[0].device)
-            watch.start()
+            with torch.inference_mode():
+                watch.start([one.run for one in marked])
             series, measured = timing.sample(
                 marked,
                 options.goal,
@@ -92,6 +97,10 @@ def _measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
                 progress=lambda done: options.progress("timing", done),
             )
             watch.stop()
+            besides = [
+                beside.find(subject, one, threads, options.beside, lambda step: options.progress(step, 0.0))
+                for subject, one in zip(subjects, marked, strict=True)
+            ]
         except Exception as error:
             name = ", ".join(subject.workload.model for subject in subjects)
             if is_out_of_memory(error):
@@ -109,10 +118,38 @@ def _measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
             found.caveats.extend(noise.caveats([ns / 1e6 for ns in kept.bare_ns], watch))
             clock = marked[i].clock.name
             timed = Timed(
-                kept_of(kept, rounds), kept.style, clock, threads, peaks[i], load_ms[i], p95_of(kept), lengths, run
+                kept_of(kept, rounds),
+                *(
+                    kept.style,
+                    clock,
+                    threads,
+                    besides[i],
+                    highest[i],
+                    load_ms[i],
+                    p95_of(kept),
+                    lengths,
+                    run,
+                    watch.gpu,
+                ),
             )
-            records.append(breakdown(subject, found, timed, options.label))
+            record = breakdown(subject, found, timed, options.label)
+            if options.beside.peaks == "cached" and roofline.above_roof(record):
+                # The cache was filled on a busier machine than this is now.
+                record.peaks = peaks.of(subject.device, subject.workload.dtype, threads, again=True)
+            records.append(record)
         return records
+
+
+def _with_memory(subject: Subject, counted: Counted, asked: Beside) -> Counted:
+    """What was counted, with the peaks of activations and which batch sizes fit, where that was asked."""
+    if asked.memory:
+        counted = counted._replace(activation_peaks=memory.activation_peaks(subject))
+    if asked.memory_limit_bytes is None:
+        return counted
+    stored = sum(size.parameter_bytes for size in counted.storage.values())
+    fits, caveats = fitting.fits(subject, stored, asked.memory_limit_bytes, training=asked.training)
+    counted.caveats.extend(caveats)
+    return counted._replace(memory_limit_bytes=asked.memory_limit_bytes, fits=fits)
 
 
 def _check_together(subjects: Sequence[Subject]) -> None:

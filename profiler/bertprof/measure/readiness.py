@@ -304,7 +304,7 @@ def gpu(device: torch.device) -> list[Check]:
     with host.nvml(device) as known:
         clock, highest = known.ask("ClockInfo", host.SM_CLOCK), known.ask("MaxClockInfo", host.SM_CLOCK)
         persistence, mig = known.ask("PersistenceMode"), known.ask("MigMode")
-        driver, state = known.driver, noise.gpu_reading(known)
+        driver, now = known.driver, noise.gpu_reading(known)
     parts = [f"{properties.name}, {formatting.size(properties.total_memory)}"]
     parts += [] if driver is None else [f"driver {driver}"]
     parts += [] if persistence is None else [f"persistence {'on' if persistence else 'off'}"]
@@ -322,22 +322,21 @@ def gpu(device: torch.device) -> list[Check]:
     if clock is None:
         return [*found, Check(name="GPU clock", value="not visible", verdict="info")]
     value = f"{clock:,} MHz" + ("" if highest is None else f" of {highest:,}")
-    value += "" if state.celsius is None else f", {state.celsius} °C"
-    figures = {"sm_mhz": clock, "highest_mhz": highest, "celsius": state.celsius, "other_processes": state.others}
+    celsius = now.state.temperature_c
+    value += "" if celsius is None else f", {celsius} °C"
+    figures = {"sm_mhz": clock, "highest_mhz": highest, "celsius": celsius, "other_processes": now.others}
     found.append(
         Check(
             name="GPU clock",
-            value=value + ("" if state.held_by is None else f", held back for {state.held_by}"),
-            verdict="ok" if state.held_by is None else "warn",
-            advice=None if state.held_by is None else "let it cool, or hold a clock: sudo nvidia-smi -lgc MHZ",
+            value=value + ("" if now.held_by is None else f", held back for {now.held_by}"),
+            verdict="ok" if now.held_by is None else "warn",
+            advice=None if now.held_by is None else "let it cool, or hold a clock: sudo nvidia-smi -lgc MHZ",
             figures={name: float(figure) for name, figure in figures.items() if figure is not None},
         )
     )
-    if state.others:
+    if now.others:
         advice = "end them: nvidia-smi lists them"
-        found.append(
-            Check(name="GPU processes", value=f"{state.others} beside this one", verdict="warn", advice=advice)
-        )
+        found.append(Check(name="GPU processes", value=f"{now.others} beside this one", verdict="warn", advice=advice))
     return found
 
 

@@ -8,12 +8,15 @@ import msgspec
 
 import bertprof
 from bertprof import sampling
-from bertprof.attribution import Owner
+from bertprof.attribution import Key, Owner
 from bertprof.components import COMPONENT_ORDER, Component
 from bertprof.measure import flops, host, timing
+from bertprof.measure.beside import Found
 from bertprof.measure.parameters import Storage, total_storage
 from bertprof.measure.subject import Subject
-from bertprof.record import Breakdown, Caveat, Checkpoint, Cost, Module, Operator, Samples, Workload, now, sort_key
+from bertprof.observations import Fit, GpuState
+from bertprof.quantities import Samples
+from bertprof.record import Breakdown, Caveat, Checkpoint, Cost, Module, Operator, Workload, now, sort_key
 
 UNSTEADY_FROM = 0.1
 """Relative width of the latency's interval from which on a reader is warned. The target is 0.01; a shared machine of 2
@@ -21,9 +24,6 @@ cores was seen at 0.03 when idle and above 0.3 beside another job."""
 
 _TICK_NS = 100
 """Times are recorded to 0.1 µs, the order of what a mark costs."""
-
-
-Key = tuple[int | None, Component]
 
 
 class Counted(NamedTuple):
@@ -36,6 +36,9 @@ class Counted(NamedTuple):
     storage: dict[Owner, Storage]
     modules: list[Module]
     caveats: list[Caveat]
+    activation_peaks: Mapping[Key, int] = {}  # bytes alive at a time, in theory
+    memory_limit_bytes: int | None = None
+    fits: list[Fit] | None = None
 
 
 class Timed(NamedTuple):
@@ -45,11 +48,13 @@ class Timed(NamedTuple):
     style: timing.MarkStyle
     clock: str
     threads: int
+    beside: Found
     peak_memory_bytes: int | None
     load_ms: float | None
     p95_ms: float | None = None
     yardstick: dict[Component, Samples] | None = None
     run: str | None = None
+    gpu: tuple[GpuState | None, GpuState | None] = (None, None)  # before sampling and behind it
 
 
 class Kept(NamedTuple):
@@ -63,23 +68,30 @@ class Kept(NamedTuple):
 def breakdown(subject: Subject, counted: Counted, timed: Timed | None, label: str | None) -> Breakdown:
     """The record of one subject; without times where it was only counted."""
     kept = None if timed is None else timed.kept
+    beside = Found() if timed is None else timed.beside
     return Breakdown(
         bertprof_version=bertprof.__version__,
         created=now(),
         label=label,
         workload=_workload(subject.workload, timed),
-        host=host.describe(subject.device),
+        host=host.describe(subject.device, *((None, None) if timed is None else timed.gpu)),
         checkpoint=_files(subject, timed),
         kept_units=None if subject.kept_units is None else list(subject.kept_units),
-        costs=_costs(counted, kept),
+        costs=_costs(counted, kept, beside),
         modules=_with_times(counted.modules, kept),
         instrumented_ms=None if kept is None else kept.instrumented,
         end_to_end_ms=None if kept is None else kept.end_to_end,
         end_to_end_p95_ms=None if timed is None else timed.p95_ms,
         yardstick_ms=None if timed is None else timed.yardstick,
         peak_memory_bytes=None if timed is None else timed.peak_memory_bytes,
+        resident_peak_bytes=beside.resident_peak_bytes,
+        clocks=beside.clocks or None,
+        peaks=beside.peaks,
+        memory_limit_bytes=counted.memory_limit_bytes,
+        fits=counted.fits,
+        energy=beside.energy,
         run=None if timed is None else timed.run,
-        caveats=[*counted.caveats, *_unplaced(counted, kept), *unsteady(kept)],
+        caveats=[*counted.caveats, *_unplaced(counted, kept), *unsteady(kept), *beside.caveats],
     )
 
 
@@ -164,7 +176,7 @@ def _ms(ticks: int) -> float:
     return round(ticks * _TICK_NS / 1e6, 4)
 
 
-def _costs(counted: Counted, kept: Kept | None) -> list[Cost]:
+def _costs(counted: Counted, kept: Kept | None, beside: Found) -> list[Cost]:
     """One row for each unit and component that has parameters, FLOPs or time."""
     owners = {*counted.operators, *counted.storage, *counted.traffic}
     keys: set[Key] = {(owner.unit, owner.component) for owner in owners}
@@ -197,12 +209,22 @@ def _costs(counted: Counted, kept: Kept | None) -> list[Cost]:
             flops=sum(operator.flops for operator in operators.values()),
             bytes_moved=sum(t.moved_bytes for t in traffic),
             activation_bytes=sum(t.activation_bytes for t in traffic),
+            activation_peak_bytes=counted.activation_peaks.get(key),
+            allocated_peak_bytes=beside.allocated_bytes.get(key),
             operators=operators,
             time_ms=None if kept is None else times.get(key, [0.0] * len(kept.instrumented)),
+            device_time_ms=_row(beside.device_ms, key),
+            energy_mj=_row(beside.energy_mj, key),
         )
         if cost.parameters or cost.flops or cost.bytes_moved or any(cost.time_ms or []):
             costs.append(cost)
     return sorted(costs, key=sort_key)
+
+
+def _row(rows: Mapping[Key, Samples], key: Key) -> Samples | None:
+    """A row's samples: none where no row has some, zeros where only this one has none."""
+    zeros = [0.0] * len(next(iter(rows.values()), []))
+    return list(rows.get(key, zeros)) or None
 
 
 def _with_times(modules: list[Module], kept: Kept | None) -> list[Module]:

@@ -18,7 +18,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -28,8 +28,9 @@ from torch import nn
 from bertprof import evidence, sampling
 from bertprof.attribution import Crossing, Owner, Region, boundaries, split_intervals
 from bertprof.components import Component
-from bertprof.measure.clocks import Clock, EventClock, Tape
+from bertprof.measure.clocks import Clock, EventClock, Plan, Tape
 from bertprof.measure.inputs import Inputs
+from bertprof.measure.launches import Watch
 from bertprof.measure.wrapping import target, wrap
 
 MarkStyle = Literal["hooks", "wrappers"]
@@ -222,7 +223,7 @@ def sample(
         a series for each subject, in their order, and the yardstick's.
     """
     order = order or random.Random()  # not the global one, which stays as it is
-    with _undisturbed():
+    with undisturbed():
         # The same style for all that is compared, since marks of another kind cost otherwise.
         latency_ms = min(subject.run().total_ns for subject in subjects for _ in range(WARM_UP_ROUNDS)) / 1e6
         for subject in (*subjects, *([yardstick] if yardstick is not None else [])):
@@ -317,15 +318,33 @@ def _is_known(series: Series) -> bool:
 
 
 def _reserve(subject: Marked) -> None:
-    """CUDA events are made before the first instrumented forward, not inside it."""
+    """CUDA events are made, and what they take is found out, before the first instrumented forward, not inside it."""
     if isinstance(subject.clock, EventClock):
-        with subject.marks():
-            marks = len(subject.run().codes)
-        subject.clock.reserve(marks)
+        watch = watched(subject)
+        # The interval that ends with a mark is that of the mark's own number.
+        subject.clock.prepare(Plan(watch.codes, [not launched for launched in watch.launched[:-1]]))
+        subject.clock.calibrate()
+
+
+def watched(subject: Marked) -> Watch:
+    """One forward with marks, watched: between which of them something is launched.
+
+    Both styles of marks cross the same boundaries in the same order.
+    """
+    watch = Watch()
+    observed = replace(subject, clock=watch, style="wrappers")
+    with observed.marks():
+        try:
+            with watch:
+                observed.run()
+        except Exception:  # an operator that cannot be watched, since the forward ran before; it may launch anywhere
+            observed.run()
+            watch.launched = [True] * len(watch.launched)
+    return watch
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Inference mode, and no garbage collection in the middle of a forward; both as before on leaving."""
     collecting = gc.isenabled()
     gc.collect()

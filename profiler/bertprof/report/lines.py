@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from bertprof import formatting
+from bertprof import formatting, roofline
+from bertprof.components import Component
 from bertprof.conditions import dequantised
+from bertprof.observations import Peaks
 from bertprof.record import Breakdown, Host, Workload
 from bertprof.report.rows import table
 
@@ -17,8 +19,16 @@ def title(breakdown: Breakdown) -> str:
 
 
 def caveat_lines(breakdown: Breakdown) -> list[str]:
-    """The caveats, one line each."""
-    return [formatting.plain(" ".join(caveat.text.split())) for caveat in breakdown.caveats]
+    """The caveats, one line each, and one where something is faster than the device was found to be."""
+    found = [formatting.plain(" ".join(caveat.text.split())) for caveat in breakdown.caveats]
+    above = roofline.above_roof(breakdown)
+    if above:
+        which = ", ".join(f"{component} ({100 * share:.0f} % of its roof)" for component, share in above.items())
+        found.append(
+            f"faster than the device was found to be: {which}; its peaks were measured beside other work or at a lower "
+            "clock: measure them again with --peaks on a quiet machine"
+        )
+    return found
 
 
 def headline(breakdown: Breakdown) -> str:
@@ -101,8 +111,9 @@ def machine_line(h: Host, device: str) -> str:
 
 
 def notes(breakdown: Breakdown) -> list[str]:
-    """How the time was measured and how far it can be trusted, and what the weights take on disk, where known."""
-    return [formatting.plain(line) for line in (*_timing(breakdown), *_checkpoint(breakdown))]
+    """How the time was measured and how far it can be trusted, what bounds it, and what the weights take on disk."""
+    found = (*_timing(breakdown), *_roofline(breakdown), *_checkpoint(breakdown))
+    return [formatting.plain(line) for line in found]
 
 
 def _timing(breakdown: Breakdown) -> list[str]:
@@ -122,6 +133,39 @@ def _timing(breakdown: Breakdown) -> list[str]:
         f"[{formatting.change(overhead.low)}, {formatting.change(overhead.high)}]; "
         f"sum of the rows against the bare forward {100 * residual:+.1f} %",
     ]
+
+
+def _roofline(breakdown: Breakdown) -> list[str]:
+    """What the component that is dearest against its FLOPs is bound by, and the largest; and the peaks themselves."""
+    missing, peaks = roofline.missing(breakdown), breakdown.peaks
+    if missing is not None:
+        return [missing]
+    shares = {
+        Component(row.label): (row.time_share.value, row.flops_share)
+        for row in table(breakdown, "component")
+        if row.roof_share is not None and row.time_share is not None
+    }
+    if peaks is None or not shares:
+        return []
+    dearest = max(shares, key=lambda component: shares[component][0] - shares[component][1])
+    largest = max(shares, key=lambda component: shares[component][0])
+    found = [roofline.explanation(breakdown, component) for component in dict.fromkeys((dearest, largest))]
+    return [*(line for line in found if line is not None), peaks_line(peaks)]
+
+
+def peaks_line(peaks: Peaks) -> str:
+    """What the device can do at most, in one line."""
+    where = "" if peaks.threads is None else f", {peaks.threads} thread{'s' if peaks.threads > 1 else ''}"
+    ends = peaks.bandwidths[:1] + peaks.bandwidths[1:][-1:]
+    speeds = [f"{_giga(point.bytes_per_s)} GB/s at {point.working_set_bytes / 1e6:g} MB" for point in ends]
+    return (
+        f"peaks of the device: {_giga(peaks.flops_per_s)} GFLOP/s {peaks.dtype}{where}; {' … '.join(speeds)}; "
+        f"{formatting.three(peaks.launch_ns / 1e3)} µs an operator; measured {peaks.measured[:10]}"
+    )
+
+
+def _giga(rate: float) -> str:
+    return formatting.three(rate / 1e9)
 
 
 def _checkpoint(breakdown: Breakdown) -> list[str]:

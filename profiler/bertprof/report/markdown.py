@@ -10,6 +10,7 @@ from bertprof.report import changes, diff_lines, lines, rows, several
 from bertprof.report.changes import Column
 from bertprof.report.diff_lines import GateLine
 from bertprof.report.findings import findings
+from bertprof.report.panels import Panel, panels
 from bertprof.report.rows import Row
 from bertprof.survey.claims import Verdict
 
@@ -44,9 +45,21 @@ def render(breakdown: Breakdown, by: str = "component", claims: Sequence[Verdict
         *(f"{escape(line)}  " for line in lines.notes(breakdown)),
         *(f"- **caveat**: {escape(caveat)}" for caveat in lines.caveat_lines(breakdown)),
     ]
+    for panel in panels(breakdown):
+        parts += ["", *_panel(panel)]
     if claims:
         parts += ["", "### What the survey claims", "", render_claims(claims)]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _panel(panel: Panel) -> list[str]:
+    head = [f"### {escape(panel.title)}", ""]
+    bold = [f"**{escape(cell)}**" if cell else "" for cell in panel.total]
+    body = [list(map(escape, row)) for row in panel.rows] + ([bold] if bold else [])
+    if body:
+        head += [f"| {' | '.join(map(escape, panel.headers))} |", f"| --- |{' ---: |' * (len(panel.headers) - 1)}"]
+        head += [*(f"| {' | '.join(row)} |" for row in body), ""]
+    return [*head, *(f"{escape(note)}  " for note in panel.notes)]
 
 
 def render_claims(verdicts: Sequence[Verdict]) -> str:

@@ -13,6 +13,7 @@ from bertprof.report import changes, diff_lines, figure, lines, rows, several
 from bertprof.report.changes import Column
 from bertprof.report.findings import findings
 from bertprof.report.palette import color_of
+from bertprof.report.panels import panels
 from bertprof.report.rows import Row
 from bertprof.report.template import loaded
 from bertprof.survey.claims import Verdict
@@ -43,7 +44,7 @@ def _rendered(template: str, breakdown: Breakdown, by: str, claims: Sequence[Ver
         title=lines.title(breakdown),
         caveats=lines.caveat_lines(breakdown),
         by=by,
-        headers={f: h for f, h in rows.headers(breakdown, by, wide).items() if f not in rows.TEXTS},
+        headers={f: h for f, h in rows.headers(breakdown, by, wide).items() if f not in ("type", "component")},
         table=rows.table(breakdown, by),
         total=rows.total(breakdown),
         headline=lines.headline(breakdown),
@@ -51,6 +52,7 @@ def _rendered(template: str, breakdown: Breakdown, by: str, claims: Sequence[Ver
         host=lines.host_line(breakdown),
         notes=lines.notes(breakdown),
         claims=claims,
+        panels=panels(breakdown),
         color_of=color_of,
         describe=_describe,
         exact=by != "module" and not wide,  # else the table is too broad for most screens

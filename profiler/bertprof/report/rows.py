@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from bertprof import formatting
+from bertprof import formatting, roofline
 from bertprof.components import GROUPS, Component
 from bertprof.errors import UsageError
 from bertprof.record import Breakdown, Cost, Module, added
@@ -19,9 +19,10 @@ VIEWS: tuple[str, ...] = get_args(View)
 class Row:
     """One row. Shares are of the whole model, 0 to 1; times are in ms; what is not known is None.
 
-    `inclusive_*` are a module's own figures and those of all modules below it. They, `type`, `component` and `calls`
-    are None in all other views; in the view by module, whose record does not split them, so are `bytes` and the four
-    after the shares.
+    `flops_per_s`, `bytes_per_s`, `roof_share` and `bound` are those of `bertprof.roofline`. `inclusive_*` are a
+    module's own figures and those of all modules below it. They, `type`, `component` and `calls` are None in all other
+    views; in the view by module, whose record does not split them, so are `bytes`, the four after the shares and the
+    four of the roofline.
     """
 
     label: str
@@ -38,6 +39,10 @@ class Row:
     activation_bytes: int | None = None
     time_ms: Estimate | None = None
     time_share: Estimate | None = None
+    flops_per_s: float | None = None
+    bytes_per_s: float | None = None
+    roof_share: float | None = None
+    bound: str | None = None
     type: str | None = None
     component: str | None = None
     calls: int | None = None
@@ -101,6 +106,7 @@ def row_of(breakdown: Breakdown, label: str, costs: Sequence[Cost]) -> Row:
     parameters = sum(cost.parameters for cost in costs)
     macs = sum(cost.macs for cost in costs)
     flops = sum(cost.flops for cost in costs)
+    roof = roofline.of(breakdown, costs)
     return Row(
         label=label,
         parameters=parameters,
@@ -116,6 +122,10 @@ def row_of(breakdown: Breakdown, label: str, costs: Sequence[Cost]) -> Row:
         activation_bytes=added(cost.activation_bytes for cost in costs),
         time_ms=breakdown.time_of(costs),
         time_share=breakdown.time_share(costs),
+        flops_per_s=None if roof is None else roof.flops_per_s,
+        bytes_per_s=None if roof is None else roof.bytes_per_s,
+        roof_share=None if roof is None else roof.share,
+        bound=None if roof is None else roof.bound,
     )
 
 
@@ -230,6 +240,10 @@ HEADERS: Mapping[str, str] = MappingProxyType(
         "time_ms": "time ms",
         "plus_minus": "±",
         "time_share": "%",
+        "flops_per_s": "GFLOP/s",
+        "bytes_per_s": "GB/s",
+        "roof_share": "roof %",
+        "bound": "bound",
     }
 )
 """Field of `Row` → header, in the order of display."""
@@ -251,9 +265,11 @@ MODULE_HEADERS: Mapping[str, str] = MappingProxyType(
 )
 """The same for the view by module. Own: children excluded; incl.: with all modules below."""
 
-TEXTS = ("type", "component")
+TEXTS = ("type", "component", "bound")
 """Fields that are words; all others are figures."""
 
+
+_RATES = ("flops_per_s", "bytes_per_s")
 
 SPARSE_BELOW = 0.99
 """From this share of non-zero parameters on downwards, a usual table shows it."""
@@ -263,17 +279,20 @@ def headers(breakdown: Breakdown, by: str, wide: bool = False) -> dict[str, str]
     """The columns beside the row's name: field of `Row` → header, in the order of display.
 
     Args:
-        breakdown: the record. Without times in it, their columns are left out.
+        breakdown: the record. Without times in it, their columns are left out, and without a roofline its own.
         by: the view; see `table`.
         wide: with what stays out of a usual table: non-zero parameters and useful MACs where they are known, traffic,
-            arithmetic intensity and activations. The view by module has none of them.
+            arithmetic intensity and activations, achieved rates where there is a roofline. The view by module has
+            none of them.
     """
     absent = set() if breakdown.timed else {"time_ms", "plus_minus", "time_share", "inclusive_time_ms"}
     if by == "module":
         return {field: header for field, header in MODULE_HEADERS.items() if field not in absent}
     if not wide:
-        absent |= {"bytes_moved", "intensity", "activation_bytes"}
+        absent |= {"bytes_moved", "intensity", "activation_bytes", *_RATES}
     rows = table(breakdown, by)
+    if all(row.roof_share is None for row in rows):
+        absent |= {*_RATES, "roof_share", "bound"}
     # Biases that are still zero, or the row of a padding token, would fill a usual table with 100.0.
     share = total(breakdown).nonzero_share
     if share is None or not (wide or share < SPARSE_BELOW):
@@ -290,7 +309,7 @@ def cell(row: Row, field: str, exact: bool = False) -> str:
     if value is None:
         return "–"
     match field:
-        case "type" | "component":
+        case "type" | "component" | "bound":
             return formatting.plain(value)
         case "time_ms" | "inclusive_time_ms":
             return formatting.milliseconds(value)
@@ -302,6 +321,8 @@ def cell(row: Row, field: str, exact: bool = False) -> str:
             return formatting.size(value)
         case "intensity":
             return formatting.intensity(value)
+        case "flops_per_s" | "bytes_per_s":
+            return formatting.three(value / 1e9)
     if field.endswith("_share"):
         return formatting.percent(value)
     return formatting.exact(value) if exact else formatting.count(value)
@@ -345,8 +366,8 @@ def records(breakdown: Breakdown, by: str) -> list[dict[str, object]]:
     return [{by: row.label, **figures(row)} for row in table(breakdown, by)]
 
 
-def figures(row: Row) -> dict[str, float | None]:
-    """A row's figures, units in the names."""
+def figures(row: Row) -> dict[str, Any]:
+    """A row's figures, units in the names, and the word for what it is bound by."""
     time = row.time_ms
     return {
         "parameters": row.parameters,
@@ -365,4 +386,8 @@ def figures(row: Row) -> dict[str, float | None]:
         "macs_share": row.macs_share,
         "flops_share": row.flops_share,
         "time_share": None if row.time_share is None else row.time_share.value,
+        "achieved_flops_per_s": row.flops_per_s,
+        "achieved_bytes_per_s": row.bytes_per_s,
+        "roof_share": row.roof_share,
+        "bound": row.bound,
     }

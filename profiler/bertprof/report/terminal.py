@@ -5,6 +5,7 @@ from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +17,7 @@ from bertprof.report import changes, diff_lines, lines, rows, several
 from bertprof.report.changes import Column
 from bertprof.report.console import EDGES, GAP, STYLES, console_of, listed, trimmed
 from bertprof.report.findings import Finding, findings
+from bertprof.report.panels import Panel, panels
 from bertprof.report.several import Section
 from bertprof.survey.claims import Verdict
 
@@ -46,14 +48,34 @@ def render(
     console.print(Text(lines.headline(breakdown)))
     for line in lines.notes(breakdown):
         console.print(Text(line, style="dim"))
+    for panel in panels(breakdown):
+        _print_panel(console, panel)
     for caveat in lines.caveat_lines(breakdown):
         console.print(Text(f"caveat: {caveat}", style="yellow"))
     return trimmed(stream)
 
 
+def _print_panel(console: Console, panel: Panel) -> None:
+    console.print()
+    console.print(Text(formatting.plain(panel.title), style="bold"))
+    table = Table(
+        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", show_footer=bool(panel.total)
+    )
+    footers = panel.total or [""] * len(panel.headers)
+    for i, (header, footer) in enumerate(zip(panel.headers, footers, strict=True)):
+        table.add_column(Text(header), footer=Text(footer), justify="right" if i else "left", overflow="fold")
+    for row in panel.rows:
+        table.add_row(*(Text(formatting.plain(cell)) for cell in row))
+    if panel.rows:
+        console.print(table)
+    for note in panel.notes:
+        console.print(Text(formatting.plain(note), style="dim"))
+
+
 _WANTED = (
-    *("time_share", "intensity", "bytes_moved", "nonzero_share", "useful_macs", "activation_bytes", "time_ms"),
-    *("parameters", "bytes", "flops", "flops_share", "plus_minus", "parameters_share", "macs", "macs_share"),
+    *("time_share", "intensity", "bytes_moved", "flops_per_s", "bytes_per_s", "nonzero_share", "useful_macs"),
+    *("activation_bytes", "time_ms", "parameters", "bytes", "flops", "flops_share", "bound", "roof_share"),
+    *("plus_minus", "parameters_share", "macs", "macs_share"),
 )
 """The columns, most wanted first: a narrow terminal has the first for which there is room. What is not in every table
 was asked for, or says what is special about this model."""

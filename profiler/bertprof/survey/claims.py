@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bertprof import formatting
+from bertprof import formatting, roofline
 from bertprof.components import SURVEY_COMPONENTS, Component
 from bertprof.record import Breakdown
 from bertprof.sampling import Estimate
@@ -135,6 +135,9 @@ def _attention_dearer_than_theory(breakdown: Breakdown) -> Finding:
     text = f"{_with_interval(time)} of the time, {100 * theory:.1f} % of the FLOPs"
     if theory > 0:
         text += f": {time.value / theory:.1f} × its share"
+    why = roofline.cause(breakdown, Component.SOFTMAX_ATTENTION)
+    if why is not None:
+        text += f"; {why}"
     return text, _is_above(time, Estimate(theory, theory, theory))
 
 

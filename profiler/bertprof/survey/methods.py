@@ -16,15 +16,20 @@ from bertprof.components import Component
 from bertprof.conditions import dequantised
 from bertprof.difference import Change, Diff, Latency, Ratio, odd_change
 from bertprof.files import write_whole
-from bertprof.record import Caveat, Count, Host, Positive, Workload, odd_segments
+from bertprof.quantities import Count, Positive
+from bertprof.record import GPU_STATES, Caveat, Host, Workload
 from bertprof.survey.approaches import Approach
 from bertprof.survey.later import Later, Sure
+from bertprof.validity import odd_segments
 
 if TYPE_CHECKING:
     import matplotlib.figure
 
 SCHEMA = schema.METHODS
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
+
+_ADDED = {f"$.{field}": (1, 1) for field in GPU_STATES}
+"""The version that added a field, by its path."""
 
 View = Literal["methods", "table1"]
 
@@ -249,7 +254,7 @@ def of(head: dict[str, Any], where: str) -> Methods:
             with another.
     """
     schema.expect(head, where, SCHEMA)
-    found = schema.convert(head, where, Methods, SCHEMA_VERSION, {})
+    found = schema.convert(head, where, Methods, SCHEMA_VERSION, _ADDED)
     for problem in _odd(found):
         raise schema.invalid(where, problem)
     found.schema_version = SCHEMA_VERSION

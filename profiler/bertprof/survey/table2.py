@@ -17,21 +17,26 @@ from bertprof.conditions import dequantised
 from bertprof.difference import Change, Diff, Latency, Ratio, Verdict
 from bertprof.evidence import FURTHEST
 from bertprof.files import write_whole
-from bertprof.record import Breakdown, Caveat, Count, Host, Positive, Workload, odd_segments
+from bertprof.quantities import Count, Positive
+from bertprof.record import GPU_STATES, Breakdown, Caveat, Host, Workload
 from bertprof.survey.later import Later, Sure
 from bertprof.survey.systems import Printed, System
+from bertprof.validity import odd_segments
 
 SCHEMA = schema.TABLE2
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 _ADDED: Mapping[str, tuple[int, int]] = MappingProxyType(
-    dict.fromkeys(
-        (
-            *("$.workload.segments", "$.rows[].speed.workload.segments"),
-            *("$.rows[].segments", "$.rows[].macs", "$.rows[].later", "$.rows[].uncached"),
+    {
+        **dict.fromkeys(
+            (
+                *("$.workload.segments", "$.rows[].speed.workload.segments"),
+                *("$.rows[].segments", "$.rows[].macs", "$.rows[].later", "$.rows[].uncached"),
+            ),
+            (1, 1),
         ),
-        (1, 1),
-    )
+        **dict.fromkeys((f"$.{field}" for field in GPU_STATES), (1, 2)),
+    }
 )
 """The version that added a field, by its path."""
 

@@ -1,0 +1,1 @@
+"""Energy, by the counter of an NVIDIA GPU."""

@@ -1,0 +1,1 @@
+"""torch.profiler as a clock, and what its trace tells."""
