@@ -31,7 +31,7 @@ from typer.testing import CliRunner, Result
 from bertprof import configuration
 from bertprof.cli import app
 from bertprof.formatting import plain
-from bertprof.measure import build, host, noise
+from bertprof.measure import build, host, noise, timing
 from bertprof.record import Breakdown, now
 
 # A slow machine is no failure.
@@ -258,6 +258,13 @@ def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(configuration, "HUB_DEADLINE_S", 0.2)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *args, **options: time.sleep(1))
     return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As few rounds as a record can have, for tests in which no figure of a time is read."""
+    monkeypatch.setattr(timing, "FEWEST_ROUNDS", 3)
+    monkeypatch.setattr(timing, "WARM_UP_ROUNDS", 1)
 
 
 def failed(result: Result, *parts: str) -> None:

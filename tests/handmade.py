@@ -63,7 +63,10 @@ def breakdowns(
     keys = st.tuples(st.none() | st.integers(0, 3) | st.integers(0, 9999), st.sampled_from(Component))
     if like is not None:
         keys = st.sampled_from([(c.unit, c.component) for c in like.costs]) | keys
-    on_a_gpu = repeats is not None and draw(st.booleans())
+    device = draw(st.sampled_from(["cpu", "cuda:0"])) if like is None else like.workload.device
+    on_a_gpu = repeats is not None and device != "cpu" and draw(st.booleans())
+    with_energy = on_a_gpu and draw(st.booleans())
+    trials_mj = samples(0) if with_energy else None
     costs = [
         Cost(
             unit=unit,
@@ -83,7 +86,7 @@ def breakdowns(
             ),
             time_ms=None if repeats is None else draw(samples(1e-3)),
             device_time_ms=draw(samples(0)) if on_a_gpu else None,
-            energy_mj=draw(samples(0)) if on_a_gpu else None,
+            energy_mj=draw(samples(0)) if with_energy else None,
         )
         for unit, component in draw(st.lists(keys, unique=True, min_size=1, max_size=4))
     ]
@@ -96,9 +99,10 @@ def breakdowns(
             "sequence_length": draw(st.none() | st.integers(1, 512)),
             "mask": draw(st.sampled_from(["none", "2d", "4d"])),
             "marks": draw(st.sampled_from(["hooks", "wrappers"])) if timed else None,
+            "device": device,
         }
         if like is None
-        else {"sequence_length": like.workload.sequence_length},
+        else {"sequence_length": like.workload.sequence_length, "device": device},
         **({"end_to_end_ms": draw(samples(1e-3))} if timed else {}),
         label=draw(st.none() | TEXT),
         yardstick_ms=draw(st.none() | st.fixed_dictionaries({c: samples(0) for c in YARDSTICK})) if timed else None,
@@ -106,7 +110,8 @@ def breakdowns(
         processes=processes,
         run=run,
         peak_memory_bytes=draw(st.none() | COUNTS) if timed else None,
-        **(draw(observed(on_a_gpu)) if timed and like is None else {}),
+        **(draw(observed(device, trials_mj)) if timed and like is None else {}),
+        **({} if like is None or trials_mj is None else {"energy": Energy(method="replay", total_mj=draw(trials_mj))}),
         kept_units=draw(st.none() | kept) if 0 < units <= 10 else None,
         checkpoint=draw(
             st.none()
@@ -136,8 +141,8 @@ POSITIVE = st.floats(1e-3, 1e15)
 
 
 @st.composite
-def observed(draw: st.DrawFn, on_a_gpu: bool) -> dict[str, Any]:
-    """What a record may hold beside counts and times."""
+def observed(draw: st.DrawFn, device: str, trials_mj: st.SearchStrategy[list[float]] | None) -> dict[str, Any]:
+    """What a record may hold beside counts and times; the whole's energy, where rows have some."""
     limit = draw(st.none() | COUNTS)
     sizes = sorted(draw(st.sets(st.integers(1, 10**9), min_size=1, max_size=5)))
     peaks = st.builds(
@@ -151,28 +156,39 @@ def observed(draw: st.DrawFn, on_a_gpu: bool) -> dict[str, Any]:
         launch_ns=POSITIVE,
         measured=TEXT,
     )
-    told = st.builds(
-        clock_of, st.sampled_from(["graph", "kernels", "profiler"]), st.lists(st.floats(0, 1e3), min_size=1)
-    )
+    clocks = ["profiler"] if device == "cpu" else ["graph", "kernels"]
+    told = st.builds(clock_of, st.sampled_from(clocks), st.lists(st.floats(0, 1e3), min_size=1))
     unavailable = st.builds(OtherClock, clock=st.sampled_from(["graph", "kernels", "profiler"]), unavailable=TEXT)
     fits = []
     for needed in draw(st.lists(st.integers(0, 10**6), max_size=3)) if limit is not None else ():
-        fits.append(
-            Fit(mode="inference", batch_size=1, parameter_bytes=needed, activation_bytes=1, fits=needed + 1 <= limit)
+        own = {"batch_size": 1, "parameter_bytes": needed, "activation_bytes": 1}
+        more = draw(st.none() | st.integers(0, 10**6))
+        if more is None:
+            fits.append(Fit(mode="inference", **own, fits=needed + 1 <= limit))
+        else:
+            total = needed + more + 1
+            fits.append(Fit(mode="training", **own, gradient_bytes=more, optimizer_bytes=0, fits=total <= limit))
+    unmeasured = st.builds(Energy, unavailable=TEXT)
+    energies = (
+        unmeasured
+        if trials_mj is None
+        else st.builds(
+            Energy,
+            method=st.sampled_from(["replay", "busy-share"]),
+            reason=st.none() | TEXT,
+            eager_mj=st.none() | trials_mj,
+            total_mj=trials_mj,
+            power_mw=st.none() | st.dictionaries(st.sampled_from(Component), COUNTS),
+            total_power_mw=st.none() | COUNTS,
+            eager_power_mw=st.none() | COUNTS,
         )
-    energies = st.builds(Energy, unavailable=TEXT) | st.builds(
-        Energy,
-        method=st.sampled_from(["replay", "busy-share"]),
-        reason=st.none() | TEXT,
-        eager_mj=st.none() | st.lists(st.floats(0, 1e6), min_size=1),
-        total_mj=st.lists(st.floats(0, 1e6), min_size=1),
     )
     return {
         "peaks": draw(st.none() | peaks),
-        "clocks": draw(st.none() | st.lists(told | unavailable, max_size=2)),
+        "clocks": draw(st.none() | st.lists(told | unavailable, max_size=2, unique_by=lambda clock: clock.clock)),
         "memory_limit_bytes": limit,
         "fits": None if limit is None else fits,
-        "energy": draw(st.none() | energies) if on_a_gpu else None,
+        "energy": draw(st.none() | energies if trials_mj is None else energies),
         "resident_peak_bytes": draw(st.none() | COUNTS),
     }
 

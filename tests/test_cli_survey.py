@@ -113,6 +113,7 @@ def test_showing_a_saved_one_is_light(tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_rounds")
 def test_two_real_methods_end_to_end(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     kept = {"TinyBERT4", "Zhao's vocabulary"}
     rows = tuple(a if a.name in kept else a._replace(model=None, why_not="not now") for a in approaches.APPROACHES)

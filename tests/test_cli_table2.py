@@ -97,6 +97,7 @@ def test_a_device_that_is_not_there_fails_once(run: Any):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_rounds")
 def test_two_real_rows_end_to_end(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     kept = {"BERT-base", "TinyBERT4", "Zhao"}
     rows = tuple(

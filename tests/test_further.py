@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import bertprof
-from bertprof.errors import UsageError
+from bertprof.errors import OutputError, UsageError
 from bertprof.formatting import bytes_of
 from bertprof.further import beside
 from bertprof.observations import Beside
@@ -42,7 +42,9 @@ def test_everything_can_be_asked_for():
         training=True,
         energy=True,
     )
-    assert beside({"clocks": ["graph"], "memory_limit": 5}, time=True)[:1] == (("graph",),)
+    found = beside({"clocks": ["graph"], "memory_limit": 5e9}, time=True)
+    assert (found.clocks, found.memory_limit_bytes) == (("graph",), 5 * 10**9)
+    assert type(found.memory_limit_bytes) is int
 
 
 @pytest.mark.parametrize(
@@ -73,15 +75,30 @@ def test_what_is_no_size(text: str):
         ({"peaks": True, "roofline": False}, {}, "--no-roofline excludes it"),
         ({"training": True}, {}, "give one, as --memory-limit 32GB"),
         ({"memory_limit": "much"}, {}, "--memory-limit much: not a size; write 32GB"),
-        ({"memory_limit": "0GB"}, {}, "--memory-limit 0GB: it must be above 0"),
-        ({"memory_limit": -5}, {}, "--memory-limit -5: it must be above 0"),
-        ({"memory_limit": "99999999999TB"}, {}, "no more than memory can be"),
+        ({"memory_limit": "0GB"}, {}, "--memory-limit 0GB: that is 0 B; write 32GB"),
+        ({"memory_limit": "32"}, {}, "--memory-limit 32: that is 32 B; write 32GB"),
+        ({"memory_limit": -5}, {}, "--memory-limit -5: that is -5 B"),
+        ({"memory_limit": "99999999999TB"}, {}, "--memory-limit 99999999999TB: that is"),
+        ({"memory_limit": 1.5}, {}, "--memory-limit 1.5: not a size"),
+        ({"memory_limit": True}, {}, "--memory-limit True: not a size"),
+        ({"memory_limit": float("inf")}, {}, "--memory-limit inf: not a size"),
+        ({"clocks": ""}, {}, "there is no such clock"),
     ],
 )
 def test_what_cannot_be_is_refused_at_once(further: Any, options: dict[str, Any], wrong: str):
     with pytest.raises(UsageError) as caught:
         beside(further, **{"time": True, **options})
     assert wrong in str(caught.value)
+
+
+@pytest.mark.parametrize("trace", ["", "taken/run.trace.json"])
+def test_a_trace_that_cannot_be_written_is_told_before_anything_runs(
+    trace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("taken").write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        beside({"trace": trace}, time=True)
 
 
 @pytest.mark.parametrize("call", [bertprof.breakdown, bertprof.profile])

@@ -11,6 +11,7 @@ from bertprof import difference, record, schema
 from bertprof.comparison import Comparison
 from bertprof.components import Component
 from bertprof.errors import BertprofError, RecordError
+from bertprof.observations import Energy
 from bertprof.record import Breakdown, Caveat, Checkpoint, Operator
 from handmade import cost, made, module_of
 
@@ -47,6 +48,7 @@ def small() -> Breakdown:
         processes=2,
         run="r",
         peak_memory_bytes=1000,
+        energy=Energy(method="replay", total_mj=[4.0, 8.0, 12.0, 16.0]),
         caveats=[Caveat(code="time-not-split", text="one function", component=Component.FFN, unit=0, value=0.5)],
     )
 

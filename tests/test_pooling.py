@@ -11,10 +11,12 @@ from bertprof import pooling, record
 from bertprof.comparison import Comparison
 from bertprof.components import Component
 from bertprof.errors import RecordError
+from bertprof.observations import Bandwidth, ClockPart, Energy, Fit, GpuState, OtherClock, Peaks
 from bertprof.record import Breakdown, Caveat, Checkpoint, Module
 from handmade import breakdowns, cost, made
 
 FFN, HEAD = Component.FFN, Component.HEAD
+ON_GPU = {"device": "cuda:0"}
 
 
 def process(number: int, repeats: int = 10, **fields: Any) -> Breakdown:
@@ -115,11 +117,181 @@ def test_a_row_that_a_process_has_not_took_no_time_there():
 
 def test_energy_and_device_time_are_pooled_by_their_own_number_of_samples():
     def measured(energy: list[float] | None) -> Breakdown:
-        return made(cost(FFN, 0, [1.0] * 8, energy_mj=energy, device_time_ms=[0.5] * 6))
+        row = cost(FFN, 0, [1.0] * 8, energy_mj=energy, device_time_ms=[0.5] * 6)
+        return made(row, workload=ON_GPU, energy=energy and Energy(method="replay", total_mj=[2 * x for x in energy]))
 
-    found = pooled(measured([1.0, 2.0, 3.0]), measured([4.0, 5.0, 6.0])).costs[0]
-    assert (found.energy_mj, found.device_time_ms) == ([1, 2, 3, 4, 5, 6], [0.5] * 12)
-    assert pooled(measured([1.0, 2.0, 3.0]), measured(None)).costs[0].energy_mj is None
+    found = pooled(measured([1.0, 2.0, 3.0]), measured([4.0, 5.0, 6.0]))
+    assert (found.costs[0].energy_mj, found.costs[0].device_time_ms) == ([1, 2, 3, 4, 5, 6], [0.5] * 12)
+    assert found.energy == Energy(method="replay", total_mj=[2, 4, 6, 8, 10, 12])
+    found = pooled(measured([1.0, 2.0, 3.0]), measured(None))
+    assert (found.costs[0].energy_mj, found.energy) == (None, None)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_energy_that_one_process_has_not_is_unavailable(order: int):
+    row = {"unit": 0, "time_ms": [1.0, 2.0]}
+    told = Energy(method="replay", total_mj=[5.0])
+    untold = Energy(unavailable="another process")
+    one = made(cost(FFN, **row, energy_mj=[4.0]), workload=ON_GPU, energy=told)
+    other = made(cost(FFN, **row), workload=ON_GPU, energy=untold)
+    found = pooled(*[one, other][::order])
+    assert found.energy == untold
+    assert found.costs[0].energy_mj is None
+
+
+def test_energy_by_several_methods_is_by_the_less_exact_one():
+    def measured(energy: list[float], **fields: Any) -> Breakdown:
+        told = Energy(**{"counter_period_ms": 100.0, "total_mj": [2 * x for x in energy], **fields})
+        return made(cost(FFN, 0, [1.0] * 4, energy_mj=energy), workload=ON_GPU, energy=told)
+
+    how = {"method": "replay", "eager_mj": [9.0, 8.0], "total_power_mw": 200, "eager_power_mw": 100}
+    first = measured([1.0, 2.0], **how, power_mw={FFN: 10, HEAD: 5})
+    second = measured([3.0, 4.0], **{**how, "eager_mj": [7.0, 6.0], "total_power_mw": 300}, power_mw={FFN: 13})
+    found = pooled(first, second)
+    assert found.energy == Energy(
+        method="replay",
+        counter_period_ms=100.0,
+        total_mj=[2, 4, 6, 8],
+        eager_mj=[9, 8, 7, 6],
+        power_mw={FFN: 12},  # 11.5; the head's is known of one only
+        total_power_mw=250,
+        eager_power_mw=100,
+    )
+    shared = measured([5.0, 6.0], **{**how, "method": "busy-share", "reason": "at its limit"})
+    found = pooled(first, shared)
+    assert found.energy is not None
+    assert (found.energy.method, found.energy.reason, found.energy.power_mw) == ("busy-share", "at its limit", None)
+    assert found.costs[0].energy_mj == [1, 2, 5, 6]
+    # Where one was not replayed, the whole of both is the eager one.
+    eager = measured([5.0, 6.0], method="busy-share", reason="cannot be captured", total_power_mw=150)
+    found = pooled(first, eager)
+    assert found.energy is not None
+    assert (found.energy.total_mj, found.energy.eager_mj) == ([9, 8, 10, 12], None)
+    assert (found.energy.total_power_mw, found.energy.eager_power_mw) == (125, None)
+
+
+# Clocks: a forward of so many ms, a share of it in the ffn and the rest in the head.
+
+
+def by_clock(name: Any, total_ms: float, share: float, **of_ffn: Any) -> OtherClock:
+    parts = [ClockPart(component=FFN, time_ms=share * total_ms, **of_ffn)]
+    if share < 1:
+        parts.append(ClockPart(component=HEAD, time_ms=(1 - share) * total_ms, **dict.fromkeys(of_ffn, 1)))
+    return OtherClock(clock=name, forwards=30, total_ms=total_ms, parts=parts)
+
+
+def with_clocks(number: int, *clocks: OtherClock, rows_ms: float | None = 1.0, **fields: Any) -> Breakdown:
+    one = process(number, workload=ON_GPU, clocks=list(clocks) or None, **fields)
+    for row in one.costs:
+        row.device_time_ms = None if rows_ms is None else [rows_ms] * 3
+    return one
+
+
+@pytest.mark.parametrize("name", ["graph", "kernels"])
+def test_clocks_are_those_of_all(name: Any):
+    found = pooled(with_clocks(1, by_clock(name, 10.0, 0.8)), with_clocks(2, by_clock(name, 30.0, 0.4)))
+    # 8 + 12 of 10 + 30 ms are a half, of the median 20; the first alone would say 80 % of 10.
+    assert found.clocks == [
+        OtherClock(
+            clock=name,
+            forwards=60,
+            total_ms=20.0,
+            parts=[ClockPart(component=FFN, time_ms=10.0), ClockPart(component=HEAD, time_ms=10.0)],
+        )
+    ]
+
+
+def test_what_a_clock_says_of_parts_is_pooled_too():
+    first = by_clock("kernels", 10.0, 0.6, busy_ms=5.0, idle_ms=1.0, launches=7)
+    second = by_clock("kernels", 10.0, 1.0, busy_ms=9.0, idle_ms=2.0, launches=9)
+    third = msgspec.structs.replace(first, total_ms=11.0, unattributed_ms=1.0)
+    found = pooled(*(with_clocks(i, each) for i, each in enumerate([first, second, third])))
+    assert found.clocks is not None
+    (clock,) = found.clocks
+    # In all 31 ms, × 10 of the median: 6 + 10 + 6 and 4 + 0 + 4 ms, busy 5 + 9 + 5 and 1 + 0 + 1.
+    ffn, head = clock.parts
+    assert [ffn.time_ms, head.time_ms, clock.unattributed_ms] == pytest.approx([220 / 31, 80 / 31, 10 / 31], abs=1e-6)
+    assert [ffn.busy_ms, head.busy_ms] == pytest.approx([190 / 31, 20 / 31], abs=1e-6)
+    assert [ffn.idle_ms, head.idle_ms] == pytest.approx([40 / 31, 20 / 31], abs=1e-6)
+    assert (ffn.launches, head.launches) == (7, 1)
+
+
+def test_a_record_of_several_processes_counts_as_many():
+    pair = pooled(with_clocks(1, by_clock("graph", 10.0, 0.5)), with_clocks(2, by_clock("graph", 10.0, 0.5)))
+    found = pooled(pair, with_clocks(3, by_clock("graph", 40.0, 0.8)))
+    assert found.clocks is not None
+    # 2 · 5 + 32 of 60 ms; the median of 10, 10 and 40.
+    assert (found.clocks[0].forwards, found.clocks[0].total_ms) == (90, 10.0)
+    assert found.clocks[0].parts[0].time_ms == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_clock_that_one_process_has_not_is_not_told(order: int):
+    told, untold = by_clock("graph", 10.0, 0.8), OtherClock(clock="graph", unavailable="it waits")
+    found = pooled(*[with_clocks(1, told), with_clocks(2, untold, rows_ms=None)][::order])
+    assert found.clocks == [untold]
+    assert {row.device_time_ms is None for row in found.costs} == {True}
+    assert pooled(*[with_clocks(1, told), with_clocks(2)][::order]).clocks is None
+
+
+def test_the_graph_clock_is_not_told_without_its_rows():
+    graph, kernels = by_clock("graph", 10.0, 0.5), by_clock("kernels", 10.0, 0.5)
+    found = pooled(with_clocks(1, graph, kernels), with_clocks(2, graph, kernels, rows_ms=None))
+    assert found.clocks is not None
+    assert [clock.unavailable for clock in found.clocks] == ["not every process has its times by row", None]
+
+
+def test_peaks_of_the_device_are_the_best_of_each():
+    def of(flops: float, launch: float, speeds: dict[int, float], **fields: Any) -> Peaks:
+        bandwidths = [Bandwidth(working_set_bytes=n, bytes_per_s=x) for n, x in speeds.items()]
+        how = {"dtype": "float32", "threads": 1, "measured": "2026-11-23T00:00:00+00:00", **fields}
+        return Peaks(flops_per_s=flops, launch_ns=launch, bandwidths=bandwidths, **how)
+
+    first = of(1e11, 900.0, {1000: 5e9, 2000: 4e9})
+    second = of(2e11, 950.0, {1000: 4e9, 2000: 6e9, 3000: 1e9}, measured="2026-11-24T00:00:00+00:00")
+    best = of(2e11, 900.0, {1000: 5e9, 2000: 6e9, 3000: 1e9}, measured="2026-11-24T00:00:00+00:00")
+    assert pooled(process(1, peaks=first), process(2, peaks=second)).peaks == best
+    assert pooled(process(1), process(2, peaks=second), process(3, peaks=first)).peaks == best
+    assert pooled(process(1), process(2)).peaks is None
+    for other in ({"dtype": "bfloat16"}, {"threads": 2}):
+        faster = of(9e11, 100.0, {1000: 9e9}, **other)
+        assert pooled(process(1, peaks=first), process(2, peaks=faster)).peaks == first
+
+
+def test_the_state_of_the_gpu_is_that_before_all_and_behind_all():
+    records = [
+        process(i, host={"gpu_before": GpuState(power_mw=i), "gpu_after": GpuState(power_mw=10 + i)}) for i in (1, 2, 3)
+    ]
+    host = pooled(*records).host
+    assert (host.gpu_before, host.gpu_after) == (GpuState(power_mw=1), GpuState(power_mw=13))
+
+
+def test_peaks_of_memory_are_the_largest():
+    assert pooled(process(1, resident_peak_bytes=5), process(2, resident_peak_bytes=7)).resident_peak_bytes == 7
+    assert pooled(process(1, resident_peak_bytes=5), process(2)).resident_peak_bytes is None
+
+    def allocated(*figures: int | None) -> int | None:
+        records = [process(i) for i in range(len(figures))]
+        for one, figure in zip(records, figures, strict=True):
+            one.of(FFN)[0].allocated_peak_bytes = figure
+        return pooled(*records).of(FFN)[0].allocated_peak_bytes
+
+    assert allocated(5, 7, 6) == 7
+    assert allocated(5, None) is None
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_what_is_exact_is_kept_where_it_is_the_same(timed: bool):
+    def one(number: int, peak: int | None, limit: int | None = 100) -> Breakdown:
+        fit = Fit(mode="inference", batch_size=1, parameter_bytes=60, activation_bytes=40, fits=True)
+        row = cost(FFN, 0, [1.0 * number] if timed else None, macs=5, activation_peak_bytes=peak)
+        return made(row, memory_limit_bytes=limit, fits=None if limit is None else [fit])
+
+    found = pooled(one(1, 8), one(2, 8))
+    assert (found.activation_peak_bytes, found.memory_limit_bytes, found.fits) == (8, 100, one(1, 8).fits)
+    for other in (one(2, None, None), one(2, 9, 101)):
+        found = pooled(one(1, 8), other)
+        assert (found.activation_peak_bytes, found.memory_limit_bytes, found.fits) == (None, None, None)
 
 
 def test_modules_still_add_up():

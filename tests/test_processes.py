@@ -108,7 +108,7 @@ def test_an_interrupt_is_one_here_as_well(returncode: int, monkeypatch: pytest.M
 def test_the_child_answers_in_a_file(tmp_path: Path, model: str):
     request, answer = tmp_path / "asked", tmp_path / "answer"
     side = {**DEFAULTS, "model": model, "sequence_length": 8}
-    request.write_text(json.dumps({"sides": [side], "plan": {"time": False}, "path": sys.path}))
+    request.write_text(json.dumps({"sides": [side], "plan": {"time": False, "beside": {}}, "path": sys.path}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", list(sys.path))
         processes.main(str(request), str(answer), "-1")

@@ -49,6 +49,7 @@ def hurried(arguments: list[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_rounds")
 def test_every_bertprof_command_runs_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     # What the commands ask for: a checkpoint, the model of the text, the setting of the text.
@@ -82,6 +83,7 @@ def test_make_targets_exist():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_rounds")
 def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     (code,) = (block for block in blocks("python") if block.startswith("import bertprof"))

@@ -317,34 +317,91 @@ ENERGY = {
     "eager_mj": None,
     "counter_period_ms": 100.0,
     "total_mj": [5.0],
+    "power_mw": {"ffn": 300_000},
+    "total_power_mw": 250_000,
+    "eager_power_mw": None,
 }
+
+
+UNTOLD = {**dict.fromkeys(CLOCK), "clock": "kernels", "unavailable": "why", "forwards": 0, "parts": []}
+ON_CPU = {"device": "cpu"}
+
+
+def training(**changes: Any) -> dict[str, Any]:
+    """A record's one batch size that is trained, of 60 + 60 + 240 + 40 bytes, with these changes."""
+    fit = {**FIT, "mode": "training", "gradient_bytes": 60, "optimizer_bytes": 240, **changes}
+    return {"memory_limit_bytes": 400, "fits": [fit]}
 
 
 @pytest.mark.parametrize(
     ("fields", "wrong"),
     [
         ({"clocks": [CLOCK], "peaks": PEAKS, "memory_limit_bytes": 100, "fits": [FIT], "energy": ENERGY}, None),
-        ({"clocks": [{**CLOCK, "unavailable": "why"}]}, "neither told nor unavailable, or both - at `$.clocks[0]`"),
-        ({"clocks": [{**CLOCK, "total_ms": None}]}, "neither told nor unavailable, or both - at `$.clocks[0]`"),
-        ({"clocks": [CLOCK, {**CLOCK, "total_ms": 4.1}]}, "sum to 4.0000 ms, not to 4.1000 - at `$.clocks[1].parts`"),
+        ({**ON_CPU, "clocks": [UNTOLD, {**CLOCK, "clock": "profiler"}], **training(), "energy": ENERGY}, None),
+        ({"clocks": [{**CLOCK, "unavailable": "why"}]}, "unavailable and tells something - at `$.clocks[0]`"),
+        ({"clocks": [{**UNTOLD, "forwards": 3}]}, "unavailable and tells something - at `$.clocks[0]`"),
+        ({"clocks": [{**UNTOLD, "parts": CLOCK["parts"]}]}, "unavailable and tells something - at `$.clocks[0]`"),
+        ({"clocks": [{**CLOCK, "total_ms": None}]}, "neither told nor unavailable - at `$.clocks[0]`"),
+        ({"clocks": [{**CLOCK, "parts": []}]}, "neither told nor unavailable - at `$.clocks[0]`"),
+        ({"clocks": [{**CLOCK, "total_ms": 4.1}]}, "sum to 4.0000 ms, not to 4.1000 - at `$.clocks[0].parts`"),
+        ({"clocks": [CLOCK, {**UNTOLD, "clock": "graph"}]}, "a second graph clock - at `$.clocks[1]`"),
+        # Twice 3 ms and 1 unattributed are 7.
+        (
+            {"clocks": [{**CLOCK, "total_ms": 7.0, "parts": 2 * CLOCK["parts"]}]},
+            "a second part of that component - at `$.clocks[0].parts[1]`",
+        ),
+        ({**ON_CPU, "clocks": [CLOCK]}, "a graph clock where there is no GPU - at `$.clocks[0].clock`"),
+        (
+            {**ON_CPU, "clocks": [{**CLOCK, "clock": "kernels"}]},
+            "a kernels clock where there is no GPU - at `$.clocks[0].clock`",
+        ),
+        ({**ON_CPU, "row": {"device_time_ms": [1.0]}}, "times of a GPU on cpu - at `$.costs[0].device_time_ms`"),
         ({"clocks": [{**CLOCK, "clock": "sun"}]}, "`$.clocks[0].clock`"),
         ({"peaks": {**PEAKS, "bandwidths": PEAKS["bandwidths"][::-1]}}, "do not rise - at `$.peaks.bandwidths`"),
         ({"peaks": {**PEAKS, "bandwidths": []}}, "`$.peaks.bandwidths`"),
         ({"peaks": {**PEAKS, "flops_per_s": 0.0}}, "`$.peaks.flops_per_s`"),
+        ({"peaks": {**PEAKS, "flops_per_s": 5e-324}}, "`$.peaks.flops_per_s`"),
+        ({"peaks": {**PEAKS, "launch_ns": 5e-324}}, "`$.peaks.launch_ns`"),
+        ({"peaks": {**PEAKS, "launch_ns": 1e16}}, "`$.peaks.launch_ns`"),
         # 60 + 40 bytes are above 99
         ({"memory_limit_bytes": 99, "fits": [FIT]}, "100 bytes against a limit of 99 - at `$.fits[0].fits`"),
         ({"fits": [FIT]}, "100 bytes against a limit of None - at `$.fits[0].fits`"),
-        ({"energy": {**ENERGY, "total_mj": None}}, "neither measured nor unavailable, or both - at `$.energy`"),
-        ({"energy": {**ENERGY, "unavailable": "why"}}, "neither measured nor unavailable, or both - at `$.energy`"),
+        (training(gradient_bytes=None), "null of training - at `$.fits[0].gradient_bytes`"),
+        (training(optimizer_bytes=None), "null of training - at `$.fits[0].optimizer_bytes`"),
+        (training(mode="inference"), "a number of inference - at `$.fits[0].gradient_bytes`"),
+        (training(mode="inference", gradient_bytes=None), "a number of inference - at `$.fits[0].optimizer_bytes`"),
+        ({"energy": {**ENERGY, "total_mj": None}}, "neither measured nor unavailable - at `$.energy`"),
+        ({"energy": {**ENERGY, "unavailable": "why"}}, "unavailable and tells something - at `$.energy`"),
+        (
+            {"energy": {**ENERGY, "unavailable": "why", "total_mj": None}},
+            "unavailable and tells something - at `$.energy`",
+        ),
+        ({"energy": {**ENERGY, "total_mj": []}}, "no samples; null where there are none - at `$.energy.total_mj`"),
+        (
+            {"energy": {**ENERGY, "eager_mj": [5.0, 6.0]}},
+            "2 samples where energy.total_mj has 1 - at `$.energy.eager_mj`",
+        ),
+        (
+            {"energy": ENERGY, "row": {"energy_mj": [1.0, 2.0]}},
+            "1 samples where costs[0].energy_mj has 2 - at `$.energy.total_mj`",
+        ),
+        ({"row": {"energy_mj": [1.0]}}, "energy of a row, and none of the whole - at `$.costs[0].energy_mj`"),
+        (
+            {"energy": {**dict.fromkeys(ENERGY), "unavailable": "why"}, "row": {"energy_mj": [1.0]}},
+            "energy of a row, and none of the whole - at `$.costs[0].energy_mj`",
+        ),
     ],
 )
 def test_what_stands_beside_counts_and_times_agrees_with_itself(fields: dict[str, Any], wrong: str | None):
-    whole = json.dumps({**json.loads(record.encode(bertprof.load(REAL))), **fields}).encode()
+    document = json.loads(record.encode(bertprof.load(REAL)))
+    document["workload"]["device"] = fields.get("device", "cuda:0")
+    document["costs"][0].update(fields.get("row", {}))
+    whole = json.dumps({**document, **fields}).encode()
     if wrong is None:
         read = record.decode(whole, "b.json")
         assert read == record.decode(record.encode(read), "b.json")
         assert read.fits is not None
-        assert read.fits[0].total_bytes == 100
+        assert read.fits[0].total_bytes == (400 if read.fits[0].mode == "training" else 100)
         return
     with pytest.raises(RecordError, match=re.escape(wrong)):
         record.decode(whole, "b.json")

@@ -256,7 +256,8 @@ def test_the_explanation():
     # 10 of 400 MFLOP and 4 of 10 ms; 10 MB by 10 operators take 0.25 ms at 40 GB/s, a 16th of 4 ms.
     breakdown = record(ATTENTION, LINEAR)
     assert roofline.explanation(breakdown, Component.SOFTMAX_ATTENTION) == (
-        "softmax-attention: 2.5 % of FLOPs, 40.0 % of time: 1.00 FLOP/byte, memory-bound (6.2 % of its roof)"
+        "softmax-attention: 2.5 % of FLOPs, 40.0 % of time: 1.00 FLOP/byte, "
+        "far below its roof, which is that of memory (6.2 % of it)"
     )
     assert roofline.explanation(breakdown, Component.FFN) == (
         "ffn: 97.5 % of FLOPs, 60.0 % of time: 390 FLOP/byte, compute-bound (65.0 % of its roof)"

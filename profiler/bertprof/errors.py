@@ -50,8 +50,8 @@ class OutputError(BertprofError):
 
 
 def shortened(error: BaseException) -> str:
-    """An error's text as far as one line bears it: some print a whole model."""
-    text = " ".join(str(error).split())
+    """An error's text as far as one line bears it, since some print a whole model; its kind where it has none."""
+    text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 

@@ -59,6 +59,11 @@ def three(value: float) -> str:
     return f"{value:,.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
 
 
+def giga(rate: float) -> str:
+    """A rate in billions a second, of FLOPs or bytes, with three digits: 181, 13.1."""
+    return three(rate / 1e9)
+
+
 def intensity(value: float) -> str:
     """FLOP per byte, to three significant digits: 0.25, 21.3, 1,240."""
     return three(value)

@@ -6,7 +6,9 @@ from typing import TypedDict
 
 from bertprof import formatting
 from bertprof.errors import UsageError
+from bertprof.files import check_writable
 from bertprof.observations import CLOCKS, Beside
+from bertprof.quantities import MOST
 
 
 class Further(TypedDict, total=False):
@@ -39,13 +41,16 @@ def beside(further: Further, *, time: bool, processes: int = 1) -> Beside:
 
     Raises:
         UsageError: there is no such clock, the limit is no size, or something needs what was not asked for.
+        OutputError: the trace cannot be written where it is to be.
     """
-    named = further.get("clocks") or ()
+    named = further.get("clocks", ())
     clocks = tuple(part.strip() for part in named.split(",")) if isinstance(named, str) else tuple(named)
     for clock in clocks:
         if clock not in CLOCKS:
             raise UsageError(f"--clock {clock}: there is no such clock; use {', '.join(CLOCKS)}, joined by commas")
     trace = further.get("trace")
+    if trace is not None:
+        check_writable(Path(trace))
     timed = {
         "--clock": clocks,
         "--cross-check": further.get("cross_check"),
@@ -75,11 +80,17 @@ def beside(further: Further, *, time: bool, processes: int = 1) -> Beside:
     )
 
 
+LEAST_BYTES = 10**6
+"""No memory is smaller: who writes 32 means GB."""
+
+
 def _bytes(limit: str | int) -> int:
     try:
-        found = formatting.bytes_of(limit) if isinstance(limit, str) else limit
-    except ValueError:
+        found = formatting.bytes_of(limit) if isinstance(limit, str) else int(limit)
+        if isinstance(limit, bool) or (not isinstance(limit, str) and found != limit):
+            raise ValueError(limit)
+    except (ValueError, TypeError, OverflowError):
         raise UsageError(f"--memory-limit {limit}: not a size; write 32GB, 16GiB or 512MB") from None
-    if not 0 < found <= 2**62:
-        raise UsageError(f"--memory-limit {limit}: it must be above 0 and no more than memory can be")
+    if not LEAST_BYTES <= found <= MOST:
+        raise UsageError(f"--memory-limit {limit}: that is {formatting.size(found)}; write 32GB, 16GiB or 512MB")
     return found

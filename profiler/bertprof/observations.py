@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 
 from bertprof.components import Component
-from bertprof.quantities import Count, Milliseconds, Positive, Rate, Samples
+from bertprof.quantities import Count, Milliseconds, Nanoseconds, Positive, Rate, Samples
 
 
 class Beside(NamedTuple):
@@ -103,7 +103,7 @@ class Peaks(msgspec.Struct, kw_only=True):
     threads: Positive | None = None
     flops_per_s: Rate
     bandwidths: Annotated[list[Bandwidth], msgspec.Meta(min_length=1)]
-    launch_ns: Rate
+    launch_ns: Nanoseconds
     measured: str
 
 
@@ -150,6 +150,9 @@ class Energy(msgspec.Struct, kw_only=True):
         counter_period_ms: how often the device's counter steps.
         total_mj: one whole forward, one sample a trial, in millijoules: replayed, without gaps between launches.
         eager_mj: the same as its user runs it, with them; null where it could not be replayed, and `total_mj` is that.
+        power_mw: the board's mean power while each component was replayed, by which its energy was reckoned; the median
+            of the trials. Null where none was replayed by itself.
+        total_power_mw, eager_power_mw: the same, of `total_mj` and `eager_mj`.
     """
 
     unavailable: str | None = None
@@ -158,6 +161,9 @@ class Energy(msgspec.Struct, kw_only=True):
     counter_period_ms: Milliseconds | None = None
     total_mj: Samples | None = None
     eager_mj: Samples | None = None
+    power_mw: dict[Component, Count] | None = None
+    total_power_mw: Count | None = None
+    eager_power_mw: Count | None = None
 
 
 class GpuState(msgspec.Struct, kw_only=True):

@@ -12,8 +12,9 @@ import msgspec
 
 from bertprof import record, sampling
 from bertprof.attribution import Key
-from bertprof.components import Component
+from bertprof.components import COMPONENT_ORDER, Component
 from bertprof.errors import RecordError
+from bertprof.observations import Bandwidth, ClockPart, Energy, OtherClock, Peaks
 from bertprof.quantities import Samples
 from bertprof.record import Breakdown, Caveat, Cost, Module, sort_key
 
@@ -47,6 +48,9 @@ def load(folder: Path) -> Breakdown:
 def pooled(records: Sequence[Breakdown], names: Sequence[str]) -> Breakdown:
     """Several records of the same work as one: the counts of the first, and the repeats of all.
 
+    Of what stands beside them, what was measured is of all (peaks of memory the largest, those of the device the best),
+    and null, or unavailable, where it is so in one. What is exact is kept where it is the same in all.
+
     Every process gives as many repeats as the one with fewest, `repeats_of_each` at most. Of one with more, those in
     the middle of consecutive blocks are kept: chosen by place alone, so that what was paired stays so. Where all belong
     to a run, so does what comes of them: to that one, or to all of theirs in this order.
@@ -69,27 +73,40 @@ def pooled(records: Sequence[Breakdown], names: Sequence[str]) -> Breakdown:
             raise RecordError(f"{name} cannot be pooled with {names[0]}: they differ in {', '.join(differ)}")
     if len(records) == 1:
         return first
-    if not first.timed:
-        return msgspec.structs.replace(first, caveats=_caveats(records))
-    _expect_independent(records, names)
     processes = sum(one.processes for one in records)
-    if processes > MOST_PROCESSES:
-        raise RecordError(f"{processes} processes are more than the {MOST_PROCESSES} that one record holds")
-    instrumented = _joined(records, [one.instrumented_ms for one in records])
-    peaks = [one.peak_memory_bytes for one in records]
-    runs = [one.run for one in records]
-    return msgspec.structs.replace(
+    if first.timed:
+        _expect_independent(records, names)
+        if processes > MOST_PROCESSES:
+            raise RecordError(f"{processes} processes are more than the {MOST_PROCESSES} that one record holds")
+    energy = _energy(records)
+    fitting = all((one.memory_limit_bytes, one.fits) == (first.memory_limit_bytes, first.fits) for one in records)
+    counted = msgspec.structs.replace(
         first,
-        costs=_costs(records),
+        costs=_costs(records, with_energy=energy is not None and energy.unavailable is None),
+        memory_limit_bytes=first.memory_limit_bytes if fitting else None,
+        fits=first.fits if fitting else None,
+        caveats=_caveats(records),
+    )
+    if not first.timed:
+        return counted
+    instrumented = _joined(records, [one.instrumented_ms for one in records])
+    runs = [one.run for one in records]
+    peaks = [one.peaks for one in records if one.peaks is not None]
+    return msgspec.structs.replace(
+        counted,
+        host=msgspec.structs.replace(first.host, gpu_after=records[-1].host.gpu_after),
         modules=None if first.modules is None else _modules(records, sampling.median(instrumented or [0.0])),
         instrumented_ms=instrumented,
         end_to_end_ms=_joined(records, [one.end_to_end_ms for one in records]),
-        end_to_end_p95_ms=_middle([one.p95_ms for one in records]),
+        end_to_end_p95_ms=_middle(records, [one.p95_ms for one in records]),
         yardstick_ms=_yardstick(records),
         processes=processes,
-        peak_memory_bytes=None if None in peaks else max(peak for peak in peaks if peak is not None),
+        peak_memory_bytes=_largest([one.peak_memory_bytes for one in records]),
+        resident_peak_bytes=_largest([one.resident_peak_bytes for one in records]),
+        clocks=_clocks(records, by_row=all(cost.device_time_ms is not None for cost in counted.costs)),
+        peaks=best_peaks(peaks) if peaks else None,
+        energy=energy,
         run=None if None in runs else "+".join(str(run) for run in (runs if len(set(runs)) > 1 else runs[:1])),
-        caveats=_caveats(records),
     )
 
 
@@ -130,8 +147,8 @@ def _joined(records: Sequence[Breakdown], series: Sequence[Samples | None]) -> S
     return kept
 
 
-def _costs(records: Sequence[Breakdown]) -> list[Cost]:
-    """The rows of all, the first's counts with the samples of all."""
+def _costs(records: Sequence[Breakdown], *, with_energy: bool) -> list[Cost]:
+    """The rows of all, the first's counts with the samples of all and the peaks that hold of all."""
     rows = [{(cost.unit, cost.component): cost for cost in one.costs} for one in records]
     every: dict[Key, Cost] = {key: cost for of_one in reversed(rows) for key, cost in of_one.items()}
     costs = []
@@ -140,9 +157,18 @@ def _costs(records: Sequence[Breakdown]) -> list[Cost]:
             field: _joined(
                 records, [_samples(one, own.get(key), field) for one, own in zip(records, rows, strict=True)]
             )
-            for field in ("time_ms", "device_time_ms", "energy_mj")
+            for field in ("time_ms", "device_time_ms", *(("energy_mj",) if with_energy else ()))
         }
-        costs.append(msgspec.structs.replace(cost, **samples))
+        same = [own[key] for own in rows if key in own]
+        in_theory = {row.activation_peak_bytes for row in same}
+        costs.append(
+            msgspec.structs.replace(
+                cost,
+                **{"energy_mj": None, **samples},
+                activation_peak_bytes=cost.activation_peak_bytes if len(in_theory) == 1 else None,
+                allocated_peak_bytes=_largest([row.allocated_peak_bytes for row in same]),
+            )
+        )
     return sorted(costs, key=sort_key)
 
 
@@ -178,6 +204,141 @@ def _yardstick(records: Sequence[Breakdown]) -> dict[Component, Samples] | None:
     return found or None
 
 
+# What stands beside counts and times ---------------------------------------------------------------------------------
+
+
+def _clocks(records: Sequence[Breakdown], *, by_row: bool) -> list[OtherClock] | None:
+    """The clocks that all were asked for. Without samples `by_row` the graph clock would say what no row bears out."""
+    found = []
+    for name in [clock.clock for clock in records[0].clocks or ()]:
+        same = [clock for one in records for clock in one.clocks or () if clock.clock == name]
+        if len(same) < len(records):
+            continue
+        why = next((clock.unavailable for clock in same if clock.unavailable is not None), None)
+        if why is None and name == "graph" and not by_row:
+            why = "not every process has its times by row"
+        found.append(_clock(records, same) if why is None else OtherClock(clock=name, unavailable=why))
+    return found or None
+
+
+def _clock(records: Sequence[Breakdown], same: Sequence[OtherClock]) -> OtherClock:
+    """One clock that told something in each: the mean shares × the median total, so that parts still add up."""
+    total_ms = _middle(records, [clock.total_ms for clock in same]) or 0.0
+    whole_ms = math.fsum(one.processes * (clock.total_ms or 0.0) for one, clock in zip(records, same, strict=True))
+
+    def scaled(amounts: Sequence[float | None]) -> float | None:
+        known = [one.processes * ms for one, ms in zip(records, amounts, strict=True) if ms is not None]
+        if len(known) < len(amounts):
+            return None
+        return round(math.fsum(known) / whole_ms * total_ms, 6) if whole_ms > 0 else 0.0
+
+    # What a process has no part of took no time there, and launched nothing.
+    none = ClockPart(component=Component.OTHER, time_ms=0.0, busy_ms=0.0, idle_ms=0.0, launches=0)
+    tables = [{part.component: part for part in clock.parts} for clock in same]
+    parts = []
+    for component in sorted({component for own in tables for component in own}, key=COMPONENT_ORDER.__getitem__):
+        each = [own.get(component, none) for own in tables]
+        launches = _middle(records, [part.launches for part in each])
+        parts.append(
+            ClockPart(
+                component=component,
+                time_ms=scaled([part.time_ms for part in each]) or 0.0,
+                busy_ms=scaled([part.busy_ms for part in each]),
+                idle_ms=scaled([part.idle_ms for part in each]),
+                launches=None if launches is None else round(launches),
+            )
+        )
+    rest = [clock.unattributed_ms for clock in same]
+    return OtherClock(
+        clock=same[0].clock,
+        forwards=sum(clock.forwards for clock in same),
+        total_ms=total_ms,
+        parts=parts,
+        unattributed_ms=scaled([ms or 0.0 for ms in rest]) if any(ms is not None for ms in rest) else None,
+    )
+
+
+def best_peaks(several: Sequence[Peaks]) -> Peaks:
+    """Several measurements of a device's peaks as one: of each figure the best, since nothing makes a machine faster.
+
+    Args:
+        several: at least one; those of another dtype or number of threads than the first are left out.
+    """
+    first = several[0]
+    alike = [peaks for peaks in several if (peaks.dtype, peaks.threads) == (first.dtype, first.threads)]
+    speeds: dict[int, float] = {}
+    for point in (point for peaks in alike for point in peaks.bandwidths):
+        speeds[point.working_set_bytes] = max(point.bytes_per_s, speeds.get(point.working_set_bytes, 0.0))
+    return Peaks(
+        dtype=first.dtype,
+        threads=first.threads,
+        flops_per_s=max(peaks.flops_per_s for peaks in alike),
+        bandwidths=[Bandwidth(working_set_bytes=size, bytes_per_s=speeds[size]) for size in sorted(speeds)],
+        launch_ns=min(peaks.launch_ns for peaks in alike),
+        measured=max(peaks.measured for peaks in alike),
+    )
+
+
+def _energy(records: Sequence[Breakdown]) -> Energy | None:
+    """The energy of all, its trials in the order of the rows'; where the methods differ, the less exact one's name.
+
+    Where some forwards could be replayed and others not, the whole is that of each as its user runs it.
+    """
+    known = [one.energy for one in records if one.energy is not None]
+    if len(known) < len(records):
+        return None
+    why = next((energy.unavailable for energy in known if energy.unavailable is not None), None)
+    if why is not None:
+        return Energy(unavailable=why)
+    least = next((energy for energy in known if energy.method == "busy-share"), known[0])
+    replayed = all(energy.eager_mj is not None for energy in known)
+    wholes = [(energy.total_mj, energy.total_power_mw) for energy in known]
+    as_run = [(energy.eager_mj, energy.eager_power_mw) for energy in known]
+    if not replayed:
+        wholes = [whole if own[0] is None else own for whole, own in zip(wholes, as_run, strict=True)]
+    return Energy(
+        method=least.method,
+        reason=least.reason,
+        counter_period_ms=_middle(records, [energy.counter_period_ms for energy in known]),
+        total_mj=_joined(records, [samples for samples, _ in wholes]),
+        eager_mj=_joined(records, [samples for samples, _ in as_run]),
+        power_mw=_powers(records, [energy.power_mw for energy in known]),
+        total_power_mw=_power(records, [power for _, power in wholes]),
+        eager_power_mw=_power(records, [power for _, power in as_run]) if replayed else None,
+    )
+
+
+def _powers(records: Sequence[Breakdown], tables: Sequence[dict[Component, int] | None]) -> dict[Component, int] | None:
+    """The power of each component that all know; None where one knows none."""
+    known = [table for table in tables if table is not None]
+    if len(known) < len(tables):
+        return None
+    powers = {component: _power(records, [table.get(component) for table in known]) for component in known[0]}
+    return {component: power for component, power in powers.items() if power is not None}
+
+
+def _power(records: Sequence[Breakdown], figures: Sequence[int | None]) -> int | None:
+    power_mw = _middle(records, figures)
+    return None if power_mw is None else round(power_mw)
+
+
+def _largest(figures: Sequence[int | None]) -> int | None:
+    """The largest; None where one is not known."""
+    known = [figure for figure in figures if figure is not None]
+    return max(known) if len(known) == len(figures) else None
+
+
+def _middle(records: Sequence[Breakdown], figures: Sequence[float | None]) -> float | None:
+    """The median of the processes' own figures; None where one does not know it."""
+    known = [
+        figure for one, figure in zip(records, figures, strict=True) if figure is not None for _ in range(one.processes)
+    ]
+    return sampling.median(known) if None not in figures else None
+
+
+# What records are of, and what is said of them ----------------------------------------------------------------------
+
+
 def _kind(one: Breakdown) -> Mapping[str, object]:
     """What records must have in common to be pooled."""
     h, files = one.host, one.checkpoint
@@ -199,12 +360,6 @@ def _kind(one: Breakdown) -> Mapping[str, object]:
 def _said(key: str, value: object, other: object) -> str:
     """What differs, and in what where that is short."""
     return key if isinstance(value, list | tuple | bool) else f"{key} ({value} and {other})"
-
-
-def _middle(figures: Sequence[float | None]) -> float | None:
-    """The median of the processes' own figures; None where one does not know it."""
-    known = [figure for figure in figures if figure is not None]
-    return sampling.median(known) if len(known) == len(figures) else None
 
 
 def _caveats(records: Sequence[Breakdown]) -> list[Caveat]:

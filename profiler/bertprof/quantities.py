@@ -15,5 +15,7 @@ Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 Samples = list[Milliseconds]
 Forwards = Annotated[list[Annotated[float, msgspec.Meta(ge=1e-4, le=1e12)]], msgspec.Meta(min_length=1)]
 """What whole forwards took: one tick of 0.1 µs at least."""
-Rate = Annotated[float, msgspec.Meta(gt=0, le=1e18)]
-"""Something a second."""
+Nanoseconds = Annotated[float, msgspec.Meta(ge=1e-3, le=1e15)]
+"""What one operator takes."""
+Rate = Annotated[float, msgspec.Meta(ge=1e-3, le=1e18)]
+"""Something a second, by which is divided: what is next to nothing would make any time infinite."""

@@ -5,6 +5,7 @@ never 0. Reading imports no torch.
 """
 
 import datetime
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -306,6 +307,15 @@ class Breakdown(msgspec.Struct, kw_only=True):
         """The most bytes of activations alive at a time, in theory; None where that was not followed."""
         known = [cost.activation_peak_bytes for cost in self.costs if cost.activation_peak_bytes is not None]
         return max(known, default=None)
+
+    def median_of(self, costs: Iterable[Cost], field: Literal["device_time_ms", "energy_mj"]) -> float | None:
+        """Their share of all samples of a field × the median of the whole, so that rows add up; None without any."""
+        every = [samples for cost in self.costs if (samples := getattr(cost, field)) is not None]
+        whole = [math.fsum(repeat) for repeat in zip(*every, strict=True)]
+        if not whole:
+            return None
+        all_of_it, own = math.fsum(whole), math.fsum(value for cost in costs for value in getattr(cost, field) or ())
+        return own / all_of_it * sampling.median(whole) if all_of_it else 0.0
 
     def of(self, *components: Component) -> list[Cost]:
         """The costs of these components, over all units."""

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from bertprof import formatting, sampling
+from bertprof import formatting
 from bertprof.components import Component
 from bertprof.conditions import dequantised, entangled
 from bertprof.observations import Peaks
@@ -42,6 +42,9 @@ faster kernel would wait longer; but marks cost a forward up to 1.05, and two cl
 
 WORTH_SAYING = 1.1
 """A factor from which on it is named as a cause."""
+
+FAR_BELOW = 0.1
+"""Below this share of its roof a component is not said to be bound by it: a tenth at least should be explained."""
 
 ABOVE_FROM = 1.05
 """From this share of a roof on, the roof is wrong: peaks of two runs agree within 10 %, half of it to either side."""
@@ -137,7 +140,7 @@ def of(breakdown: Breakdown, costs: Sequence[Cost]) -> Roofline | None:
     events = breakdown.time_of(costs)
     if len(known) < len(works) or events is None:
         return None
-    graph_ms = _graph_time_ms(breakdown, costs)
+    graph_ms = breakdown.median_of(costs, "device_time_ms")
     return Roofline(
         flops=sum(cost.flops for cost in costs),
         bytes_moved=sum(cost.bytes_moved or 0 for cost in costs),
@@ -199,16 +202,6 @@ def _work(cost: Cost, model: _Weights, peaks: Peaks) -> _Work | None:
     return _Work(1e3 * cost.flops / peaks.flops_per_s, 1e3 * seconds, 1e-6 * calls * peaks.launch_ns)
 
 
-def _graph_time_ms(breakdown: Breakdown, costs: Sequence[Cost]) -> float | None:
-    """Their share of all forwards by the graph clock × its median forward, so that rows add up; None without one."""
-    whole = sampling.sums([cost.device_time_ms for cost in breakdown.costs if cost.device_time_ms is not None])
-    if not whole:
-        return None
-    all_ms = math.fsum(whole)
-    own_ms = math.fsum(ms for cost in costs for ms in cost.device_time_ms or ())
-    return own_ms / all_ms * sampling.median(whole) if all_ms > 0 else 0.0
-
-
 # What is said of it ---------------------------------------------------------------------------------------------------
 
 
@@ -223,7 +216,15 @@ def explanation(breakdown: Breakdown, component: Component) -> str | None:
     text = f"{component}: {100 * flops:.1f} % of FLOPs, {100 * time.value:.1f} % of time"
     if found.intensity is not None:
         text += f": {formatting.intensity(found.intensity)} FLOP/byte"
-    return f"{text}, {found.bound}-bound ({formatting.percent(found.share)} % of its roof)"
+    return f"{text}, {_standing(found)}"
+
+
+def _standing(line: Roofline) -> str:
+    """What a component is bound by; where it is far from every limit, that none of them explains its time."""
+    share = 0.0 if line.share is None else line.share
+    if share < FAR_BELOW and line.bound != "launch":
+        return f"far below its roof, which is that of {line.bound} ({formatting.percent(share)} % of it)"
+    return f"{line.bound}-bound ({formatting.percent(share)} % of its roof)"
 
 
 def cause(breakdown: Breakdown, component: Component) -> str | None:
@@ -238,17 +239,13 @@ def cause(breakdown: Breakdown, component: Component) -> str | None:
     allowed, all_allowed = own.flops_per_s / own.share, whole.flops_per_s / whole.share
     at = "" if own.intensity is None else f", at {formatting.intensity(own.intensity)} FLOP/byte"
     text = (
-        f"{own.bound}-bound{at}: {_giga(own.flops_per_s)} of the {_giga(allowed)} GFLOP/s that its roof allows, "
-        f"the whole model {_giga(whole.flops_per_s)} of {_giga(all_allowed)}"
+        f"{own.bound}-bound{at}: {formatting.giga(own.flops_per_s)} of the {formatting.giga(allowed)} GFLOP/s that its "
+        f"roof allows, the whole model {formatting.giga(whole.flops_per_s)} of {formatting.giga(all_allowed)}"
     )
     lower, further = all_allowed / allowed, whole.share / own.share
     parts = [f"its roof is {formatting.times(lower)} lower"] if lower > WORTH_SAYING else []
     parts += [f"it is {formatting.times(further)} further below its roof"] if further > WORTH_SAYING else []
     return text + (f"; {' and '.join(parts)}" if parts else "")
-
-
-def _giga(rate: float) -> str:
-    return formatting.three(rate / 1e9)
 
 
 def above_roof(breakdown: Breakdown) -> dict[Component, float]:

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from bertprof.observations import Energy, Fit, OtherClock
 from bertprof.quantities import MOST, Samples
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ def _odd_samples(breakdown: "Breakdown") -> Iterator[str]:
     yield from _unequal(timed, breakdown.processes)
     for field in ("device_time_ms", "energy_mj"):
         series = [(f"costs[{i}].{field}", getattr(cost, field)) for i, cost in enumerate(breakdown.costs)]
+        if field == "energy_mj" and breakdown.energy is not None:  # the same trials
+            series += [("energy.total_mj", breakdown.energy.total_mj), ("energy.eager_mj", breakdown.energy.eager_mj)]
         yield from _unequal([(path, samples) for path, samples in series if samples is not None], breakdown.processes)
     if whole is None:
         return
@@ -101,21 +104,61 @@ def _unequal(series: Sequence[tuple[str, Samples | None]], processes: int) -> It
 
 def _odd_beside(breakdown: "Breakdown") -> Iterator[str]:
     """What stands beside counts and times and contradicts itself."""
-    for i, clock in enumerate(breakdown.clocks or ()):
-        if (clock.unavailable is None) is not (clock.total_ms is not None and bool(clock.parts)):
-            yield f"it is neither told nor unavailable, or both - at `$.clocks[{i}]`"
-        if clock.total_ms is not None:
-            parts = sum(part.time_ms for part in clock.parts) + (clock.unattributed_ms or 0.0)
-            if abs(parts - clock.total_ms) > 1e-3 * max(1.0, clock.total_ms):
-                yield f"the parts sum to {parts:.4f} ms, not to {clock.total_ms:.4f} - at `$.clocks[{i}].parts`"
+    on_a_gpu = breakdown.workload.device.startswith("cuda")
+    yield from _odd_clocks(breakdown.clocks or (), on_a_gpu)
+    for i, cost in enumerate(breakdown.costs):
+        if cost.device_time_ms is not None and not on_a_gpu:
+            yield f"times of a GPU on {breakdown.workload.device} - at `$.costs[{i}].device_time_ms`"
     if breakdown.peaks is not None:
         sizes = [point.working_set_bytes for point in breakdown.peaks.bandwidths]
         if sizes != sorted(set(sizes)):
             yield "the working sets do not rise - at `$.peaks.bandwidths`"
-    limit = breakdown.memory_limit_bytes
-    for i, fit in enumerate(breakdown.fits or ()):
+    yield from _odd_fits(breakdown.fits or (), breakdown.memory_limit_bytes)
+    yield from _odd_energy(breakdown)
+
+
+def _odd_clocks(clocks: Sequence[OtherClock], on_a_gpu: bool) -> Iterator[str]:
+    """Clocks that stand twice, tell something and nothing, do not add up or are none of the device."""
+    for i, clock in enumerate(clocks):
+        if any(other.clock == clock.clock for other in clocks[:i]):
+            yield f"a second {clock.clock} clock - at `$.clocks[{i}]`"
+        if clock.unavailable is not None:
+            if clock != OtherClock(clock=clock.clock, unavailable=clock.unavailable):
+                yield f"it is unavailable and tells something - at `$.clocks[{i}]`"
+            continue
+        if clock.total_ms is None or not clock.parts:
+            yield f"it is neither told nor unavailable - at `$.clocks[{i}]`"
+            continue
+        if clock.clock in ("graph", "kernels") and not on_a_gpu:
+            yield f"a {clock.clock} clock where there is no GPU - at `$.clocks[{i}].clock`"
+        for j, part in enumerate(clock.parts):
+            if any(other.component is part.component for other in clock.parts[:j]):
+                yield f"a second part of that component - at `$.clocks[{i}].parts[{j}]`"
+        parts = sum(part.time_ms for part in clock.parts) + (clock.unattributed_ms or 0.0)
+        if abs(parts - clock.total_ms) > 1e-3 * max(1.0, clock.total_ms):
+            yield f"the parts sum to {parts:.4f} ms, not to {clock.total_ms:.4f} - at `$.clocks[{i}].parts`"
+
+
+def _odd_fits(fits: Sequence[Fit], limit: int | None) -> Iterator[str]:
+    """Batch sizes that need what their mode does not, or of which the wrong thing is said."""
+    for i, fit in enumerate(fits):
+        for field in ("gradient_bytes", "optimizer_bytes"):
+            if (getattr(fit, field) is None) is (fit.mode == "training"):
+                has = "null" if fit.mode == "training" else "a number"
+                yield f"{has} of {fit.mode} - at `$.fits[{i}].{field}`"
         if limit is None or fit.fits is not (fit.total_bytes <= limit):
             yield f"{fit.total_bytes} bytes against a limit of {limit} - at `$.fits[{i}].fits`"
+
+
+def _odd_energy(breakdown: "Breakdown") -> Iterator[str]:
+    """Energy that is measured and not, or of rows alone."""
     energy = breakdown.energy
-    if energy is not None and (energy.unavailable is None) is not (energy.total_mj is not None):
-        yield "it is neither measured nor unavailable, or both - at `$.energy`"
+    if energy is not None and energy.unavailable is not None:
+        if energy != Energy(unavailable=energy.unavailable):
+            yield "it is unavailable and tells something - at `$.energy`"
+    elif energy is not None and energy.total_mj is None:
+        yield "it is neither measured nor unavailable - at `$.energy`"
+    if energy is None or energy.unavailable is not None:
+        for i, cost in enumerate(breakdown.costs):
+            if cost.energy_mj is not None:
+                yield f"energy of a row, and none of the whole - at `$.costs[{i}].energy_mj`"

@@ -219,7 +219,7 @@ def _once(model: nn.Module) -> int:
 
 def _torch_profiler(model: nn.Module) -> Callable[[], int]:
     def forward() -> int:
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]):
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True):
             return _once(model)
 
     return forward

@@ -14,11 +14,12 @@ from bertprof.attribution import Crossing, Region
 from bertprof.components import Component
 from bertprof.measure import timing
 from bertprof.measure.anatomy import regions_of
-from bertprof.measure.clocks import HostClock, Plan, Tape, clock_for
+from bertprof.measure.clocks import EventClock, HostClock, Plan, Tape, clock_for
 from bertprof.measure.dispatch import Operation, follow
 from bertprof.measure.inputs import Inputs
 from bertprof.measure.launches import Watch
 from bertprof.measure.timing import Goal, Marked
+from bertprof.sampling import median
 from conftest import FAMILIES, tiny
 
 
@@ -147,12 +148,9 @@ def test_where_the_host_never_gets_ahead_nothing_is_left_out():
     clock.event_ns = 5.0
     clock.calibrate()
     assert clock.event_ns == 0
-    clock.start()
-    device.launch(1.0)
-    assert clock.stop().own_ns == 0
 
 
-def test_what_events_take_is_left_out_of_each_interval_as_far_as_it_goes():
+def test_a_tape_is_what_the_events_tell():
     device = FakeDevice()
     clock = device.clock()
     device.event_ms = 0.002
@@ -161,11 +159,73 @@ def test_what_events_take_is_left_out_of_each_interval_as_far_as_it_goes():
     for code, kernel_ms in enumerate((1.0, 0.5, 0.0)):
         device.launch(kernel_ms, launch_ms=0.0)
         clock.mark(code)
-    device.event_ms = 0.0005  # one that took less than others
-    tape = clock.stop()
-    assert tape.intervals_ns == [1_000_000, 500_000, 0, 0]
-    assert tape.own_ns == 2000 + 2000 + 2000 + 500
-    assert tape.total_ns == 1_500_000
+    assert clock.stop() == Tape([0, 1, 2], [1_002_000, 502_000, 2_000, 2_000], 0)
+
+
+def seen(device: FakeDevice, bare_ns: list[int], tapes: list[list[int]]) -> timing.Series:
+    """What was sampled, without the events: of marks around one module of the FFN."""
+    subject = Marked(Routed(False), Inputs(()), {"first": Region(Component.FFN)}, device.clock())
+    assert isinstance(subject.clock, EventClock)
+    subject.clock.calibrate()
+    raw = timing.Series("wrappers")
+    for bare, intervals in zip(bare_ns, tapes, strict=True):
+        tape = Tape([0, 1], intervals)
+        raw.add(Tape([], [bare]), tape, subject.attribute(tape))
+        raw.tapes.append(tape)
+    return timing.less_events(subject, raw)
+
+
+@pytest.mark.parametrize(
+    ("bare_ns", "intervals", "left"),
+    [
+        # The marks made it longer by 6 µs and more: 2 µs go from each of three intervals.
+        (90_000, [10_000, 80_000, 9_000], [8_000, 78_000, 7_000]),
+        # By 3 µs: 1 µs each, and not 2.
+        (96_000, [10_000, 80_000, 9_000], [9_000, 79_000, 8_000]),
+        # By nothing, as where the stream waits for launches; or it happened to be shorter.
+        (99_000, [10_000, 80_000, 9_000], [10_000, 80_000, 9_000]),
+        (120_000, [10_000, 80_000, 9_000], [10_000, 80_000, 9_000]),
+        # Two intervals have a time, since two marks share an event: 3 µs are 1.5 each.
+        (86_000, [0, 80_000, 9_000], [0, 78_500, 7_500]),
+        # One is shorter than what an event takes.
+        (70_000, [500, 80_000, 9_000], [0, 78_000, 7_000]),
+        (0, [0, 0, 0], [0, 0, 0]),
+    ],
+)
+def test_what_events_take_is_left_out_as_far_as_it_was_seen(bare_ns: int, intervals: list[int], left: list[int]):
+    device = FakeDevice()
+    device.event_ms = 0.002
+    series = seen(device, [bare_ns] * 3, [intervals] * 3)
+    assert series.bare_ns == [bare_ns] * 3
+    assert series.by_component() == {Component.FFN: [left[1]] * 3, Component.OTHER: [left[0] + left[2]] * 3}
+    assert series.totals_ns == [sum(left)] * 3
+
+
+SPENT_NS = st.integers(0, 50_000)
+
+
+@given(
+    st.lists(st.tuples(SPENT_NS, st.tuples(SPENT_NS, SPENT_NS, SPENT_NS)), min_size=1, max_size=15),
+    st.floats(0, 0.02),
+)
+def test_what_is_left_out_never_makes_the_rows_sum_to_less_than_the_bare_forward(
+    rounds: list[tuple[int, tuple[int, int, int]]], event_ms: float
+):
+    device = FakeDevice()
+    device.event_ms = event_ms
+    bare_ns, tapes = [bare for bare, _ in rounds], [list(intervals) for _, intervals in rounds]
+    series = seen(device, bare_ns, tapes)
+    with_events, without, bare = median([sum(tape) for tape in tapes]), median(series.totals_ns), median(bare_ns)
+    assert min(with_events, bare) <= without <= with_events
+    for i, total in enumerate(series.totals_ns):
+        assert sum(samples[i] for samples in series.owned_ns.values()) == total
+        assert sum(tapes[i]) - total <= 3 * (device.event_ms * 1e6 + 0.51)  # whole ns
+
+
+def test_the_series_of_another_clock_is_as_it_was_sampled():
+    raw = timing.Series("hooks", [5], [7])
+    assert timing.less_events(Marked(Routed(False), Inputs(()), {}, HostClock()), raw) is raw
+    assert raw == timing.Series("hooks", [5], [7])
 
 
 # Marks that share an event --------------------------------------------------------------------------------------------
@@ -198,7 +258,7 @@ def test_marks_between_which_nothing_is_launched_share_an_event():
 
 def test_a_shared_event_costs_once():
     tape, _ = shared(codes=(7, 8, 9, 10), order=(7, 8, 9, 10), event_ms=0.003)
-    assert tape == Tape([7, 8, 9, 10], [1_000_000, 0, 1_000_000, 0, 1_000_000], 9000)
+    assert tape == Tape([7, 8, 9, 10], [1_003_000, 0, 1_003_000, 0, 1_003_000], 0)
 
 
 @pytest.mark.parametrize("order", [(7, 9, 8, 10), (7, 8, 10, 9), (8, 7, 9, 10), (7, 8, 9, 10, 11, 12)])
@@ -364,25 +424,54 @@ def test_the_marks_of_a_unit_share_their_events():
     assert sum(watch.launched) == 3 * 9 + 3
 
 
-def test_where_the_stream_is_busy_a_forward_with_marks_takes_what_the_bare_one_does():
-    device, model = FakeDevice(), tiny("bert")
-    device.event_ms = 0.002
-    subject = Marked(model, Inputs((torch.ones(1, 8, dtype=torch.long),)), regions_of(model), device.clock())
+def launching_one_a_unit(device: FakeDevice, launch_ms: float) -> Marked:
+    """A BERT of three units, of which each launches one kernel of 0.5 ms in its FFN."""
+    model = tiny("bert")
     for i in range(3):
         linear = model.encoder.layer[i].output.dense
         forward = linear.forward
 
         def launching(hidden: torch.Tensor, forward: Any = forward) -> Any:
-            device.launch(0.5, launch_ms=0.0)
+            device.launch(0.5, launch_ms=launch_ms)
             return forward(hidden)
 
         linear.forward = launching
+    return Marked(model, Inputs((torch.ones(1, 8, dtype=torch.long),)), regions_of(model), device.clock())
+
+
+def test_where_the_stream_is_busy_a_forward_with_marks_takes_what_the_bare_one_does():
+    device = FakeDevice()
+    device.event_ms = 0.002
+    subject = launching_one_a_unit(device, launch_ms=0.0)
     (series,), _ = timing.sample([subject], Goal(0))
-    # Three kernels, and neither the 31 events of the one nor the two of the other.
-    assert set(series.bare_ns) == set(series.totals_ns) == {1_500_000}
-    assert set(series.by_component()[Component.FFN]) == {1_500_000}
+    # Three kernels and the event at the end; with marks 31 of them, which are 60 µs longer: 1935 ns of each go.
+    assert set(series.bare_ns) == {1_502_000}
+    assert set(series.totals_ns) == {1_562_000 - 31 * 1935}
+    # The FFN of a unit has two of these intervals, one for each linear; 65 ns are left of the event that ends it.
+    assert set(series.by_component()[Component.FFN]) == {3 * (500_000 + 2 * 65)}
     with subject.marks(), torch.inference_mode():
-        assert subject.run().own_ns == 31 * 2000
+        assert subject.run().total_ns == 1_562_000
+
+
+def test_where_the_stream_waits_for_launches_nothing_is_left_out_of_it():
+    """Each kernel is launched 1 ms behind the one before it; events are done by then, and the host records at once."""
+    device = FakeDevice()
+    subject = launching_one_a_unit(device, launch_ms=1.0)
+    clock = subject.clock
+    assert isinstance(clock, EventClock)
+    calibrate = clock.calibrate
+
+    def as_on_a_busy_stream() -> None:
+        device.event_ms = 0.002
+        calibrate()
+        device.event_ms = 0.0
+
+    clock.calibrate = as_on_a_busy_stream  # type: ignore[method-assign]
+    (series,), _ = timing.sample([subject], Goal(0))
+    assert clock.event_ns == pytest.approx(2000)
+    # Three launches of 1 ms, and the last kernel.
+    assert set(series.bare_ns) == set(series.totals_ns) == {3_500_000}
+    assert set(series.by_component()[Component.FFN]) == {3_500_000}
 
 
 @pytest.mark.parametrize(("device", "name"), [("cpu", "host"), ("cuda:0", "events")])

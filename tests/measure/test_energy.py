@@ -283,6 +283,15 @@ def test_each_row_has_the_energy_that_its_kernels_draw(board: Board):
     assert found.counter_period_ms == pytest.approx(100, abs=3)
 
 
+def test_the_power_is_that_of_the_trials(board: Board):
+    found, _ = measured(board, device_ms={key: [1e-3] for key in BUSY_MS})  # not by what another clock has seen
+    # Of ms × W over ms: softmax and FFN as they are; the whole's 8975 mJ in 38 ms.
+    expected = {EMBEDDING: 100e3, LINEAR: 200e3, SOFTMAX: 150e3, FFN: 300e3}
+    assert found.power_mw == {component: close(power_mw) for component, power_mw in expected.items()}
+    assert found.total_power_mw == close(1e3 * WHOLE_MJ / 38)
+    assert found.eager_power_mw == close(1e3 * WHOLE_MJ / 38)
+
+
 def test_gaps_between_launches_are_in_the_eager_forward_only(board: Board):
     model = Toy(board)
     for unit in model.units:
@@ -292,6 +301,8 @@ def test_gaps_between_launches_are_in_the_eager_forward_only(board: Board):
     assert rows[0, FFN] == [close(3000.0)] * meter.TRIALS
     # The host launches for 50 ms and some µs; 38 ms of it the device works, the rest it idles at 50 W.
     assert found.eager_mj == [pytest.approx(WHOLE_MJ + 12 * IDLE_W, rel=2e-2)] * meter.TRIALS
+    assert found.eager_power_mw == pytest.approx(1e3 * (WHOLE_MJ + 12 * IDLE_W) / 50, rel=2e-2)
+    assert found.total_power_mw == close(1e3 * WHOLE_MJ / 38)
 
 
 @pytest.mark.parametrize("period_ms", [10.0, 20.0, 100.0, 400.0])
@@ -306,7 +317,7 @@ def test_a_trial_is_of_whole_periods_of_the_counter_and_long_enough(board: Board
     begun = board.host_ms
     trial = device_meter._trial(lambda: board.launch(Kernel(5.0, 100.0)))
     assert trial is not None
-    assert (trial.energy_mj, trial.held) == (close(500.0), False)
+    assert (trial.energy_mj, trial.power_mw, trial.held) == (close(500.0), close(100e3), False)
     assert 3000 <= board.host_ms - begun < 3300  # 1 s to settle and 2 s, each on to the next step
 
 
@@ -431,7 +442,8 @@ def test_a_forward_that_waits_is_run_as_it_is(board: Board):
     found, rows = measured(board, marked(board, model))
     assert found.reason is not None
     assert found.reason.startswith("the forward cannot be captured as CUDA graphs: ")
-    assert found.eager_mj is None
+    assert (found.eager_mj, found.eager_power_mw, found.power_mw) == (None, None, None)
+    assert found.total_power_mw == pytest.approx(1e3 * WHOLE_MJ / 38, rel=1e-2)
     assert found.total_mj == [pytest.approx(WHOLE_MJ, rel=1e-2)] * meter.TRIALS
     shares_the_whole(found, rows, found.total_mj)
 
@@ -489,6 +501,8 @@ def test_at_the_power_limit_the_whole_is_measured_and_shared(board: Board):
     found, rows = measured(board)
     assert found.reason == "the GPU was at its power limit, where a component by itself runs at another clock"
     assert found.total_mj == [close(WHOLE_MJ)] * meter.TRIALS
+    assert found.power_mw is None
+    assert found.total_power_mw == close(1e3 * WHOLE_MJ / 38)
     shares_the_whole(found, rows, found.total_mj or [])
 
 
@@ -565,8 +579,9 @@ def test_another_process_on_the_gpu(from_ms: float, board: Board):
     assert board.host_ms < from_ms + 10_000
 
 
-def test_heat(board: Board):
-    board.held[1] = 0.03
+@pytest.mark.parametrize("power", [0.0, 0.4])  # that more of it was the power limit makes heat no less
+def test_heat(power: float, board: Board):
+    board.held |= {0: power, 1: 0.03}
     assert refused(board) == ("the GPU held its clocks back for heat during the trials; let it cool and measure again")
 
 

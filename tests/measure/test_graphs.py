@@ -302,6 +302,66 @@ def test_a_capture_that_fails_half_way_leaves_cuda_of_use(
     assert by_graph(subject_of(model), cuda)[0].total_ms == 1.0
 
 
+@pytest.mark.parametrize("mends", [False, True], ids=["an older torch", "a newer torch"])
+def test_a_pool_is_released_only_where_torch_left_its_allocation_open(mends: bool, device: FakeDevice, cuda: Cuda):
+    """Newer torch ends it itself, and does not tell whether it has released the pool."""
+    device.mends = mends
+    released: list[int] = []
+    device.internals._cuda_releasePool = lambda index, pool: released.append(pool)  # type: ignore[method-assign]
+    pool = cuda.pool()
+    with cuda.aside(), pytest.raises(RuntimeError, match="not permitted"), cuda.capture(pool):
+        device.break_capture()
+    assert released == ([] if mends else [pool])
+
+
+def _no_external(device: FakeDevice, cuda: Cuda) -> None:
+    device.api.knows_external = False
+
+
+def _no_event(device: FakeDevice, cuda: Cuda) -> None:
+    device.api.Event = _fails  # type: ignore[method-assign,assignment]
+
+
+def _no_pool(device: FakeDevice, cuda: Cuda) -> None:
+    device.internals._cuda_endAllocateToPool = lambda index, pool: None  # type: ignore[method-assign]
+    device.internals._cuda_releasePool = _fails  # type: ignore[method-assign]
+
+
+def _no_internals(device: FakeDevice, cuda: Cuda) -> None:
+    cuda._internals = None
+
+
+def _no_reset(device: FakeDevice, cuda: Cuda) -> None:
+    device.graphs[-1].reset = _fails  # type: ignore[method-assign]
+
+
+def _no_capture(device: FakeDevice, cuda: Cuda) -> None:
+    device.api.CUDAGraph = _fails  # type: ignore[method-assign]
+
+
+def _no_room(device: FakeDevice, cuda: Cuda) -> None:
+    device.api.empty_cache = _fails  # type: ignore[method-assign]
+
+
+def _fails(*args: Any, **kwargs: Any) -> Any:
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+@pytest.mark.parametrize("breaks", [_no_external, _no_event, _no_pool, _no_internals, _no_reset, _no_capture, _no_room])
+def test_what_goes_wrong_in_cleaning_up_does_not_hide_why_a_capture_failed(
+    breaks: Callable[[FakeDevice, Cuda], None], device: FakeDevice, cuda: Cuda
+):
+
+    def fails_half_way() -> None:
+        with cuda.aside(), cuda.capture(cuda.pool()):
+            device.launch(1.0)
+            breaks(device, cuda)
+            raise ValueError("planted")
+
+    with pytest.raises(ValueError, match="planted"):
+        fails_half_way()
+
+
 def test_an_error_of_the_models_own_while_it_is_captured(device: FakeDevice, cuda: Cuda):
     model = tiny("bert")
 

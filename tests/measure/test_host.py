@@ -246,6 +246,29 @@ def test_a_machine_without_nvml(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("raised", [None, KeyError("the work's own")])
+def test_a_driver_that_is_loaded_anew_meanwhile_breaks_nothing(
+    raised: KeyError | None, monkeypatch: pytest.MonkeyPatch
+):
+    class Reloaded(FakeNvml):
+        def nvmlShutdown(self) -> None:  # noqa: N802
+            raise RuntimeError("Driver/library version mismatch")
+
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", Reloaded())
+
+    def work() -> None:
+        with host.nvml(torch.device("cuda:0")):
+            if raised is not None:
+                raise raised
+
+    if raised is None:
+        work()
+    else:
+        with pytest.raises(KeyError, match="the work's own"):
+            work()
+
+
+@pytest.mark.usefixtures("gpu")
 def test_a_gpus_state_stands_with_the_machine(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(__import__("sys").modules, "pynvml", FakeNvml())
     before, after = GpuState(power_mw=1), GpuState(power_mw=2)

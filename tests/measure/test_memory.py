@@ -173,7 +173,7 @@ def allocated(model: nn.Module, *args: Any, **kwargs: Any) -> int:
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.inference_mode(), fast_path(False):
         model(*args, **kwargs)
-        with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        with torch.profiler.profile(activities=activities, profile_memory=True, acc_events=True) as profile:
             model(*args, **kwargs)
     assert profile.profiler is not None
     events = profile.profiler.kineto_results.events()

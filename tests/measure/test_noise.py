@@ -1,3 +1,4 @@
+import itertools
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -307,6 +308,15 @@ def test_a_gpu_that_held_its_clocks_back(system: System, gpu: FakeNvml):
     assert "held its clocks back for heat for 12 % of the time, at 71 °C; let it cool" in found.text
 
 
+def test_a_gpu_that_was_held_back_for_heat_and_for_more_than_heat(system: System, gpu: FakeNvml):
+    def held() -> None:
+        gpu.power_ns, gpu.heat_ns = 5 + 4 * 10**9, 7 + 5 * 10**8
+
+    found = only(on_gpu(system, held))
+    assert found.value == pytest.approx(0.4)
+    assert "clocks back for power for 40 % of the time and for heat for 5 % of the time, at 71 °C; let it" in found.text
+
+
 def test_a_gpu_that_held_its_clocks_back_for_a_moment(system: System, gpu: FakeNvml):
     def held() -> None:
         gpu.power_ns, gpu.reasons = 5 + 10**8, 0x4  # 1 %; what is now is less than what was all the time
@@ -409,12 +419,60 @@ def test_a_gpu_is_warm_when_it_is_read(system: System, gpu: FakeNvml):
     clock = {"wall": lambda: system.wall_s, "own": lambda: system.own_s}
     watch = noise.Watch(CUDA, root=system.root, **clock)
     watch.start([forward, forward])
+    watch.stop()
     assert runs == [0.125 * i for i in range(1, 5)]  # 0.5 s of forwards
     assert watch.before is not None
     assert watch.before.wall_s == 0.5
     assert watch.gpu[0] is not None
     assert watch.gpu[0].sm_mhz == 1980
     noise.Watch(CPU, root=system.root, **clock).start([lambda: pytest.fail("a CPU is warmed by the rounds alone")])
+
+
+def test_a_gpu_is_read_before_anything_else_that_takes_time(
+    system: System, gpu: FakeNvml, monkeypatch: pytest.MonkeyPatch
+):
+    order: list[str] = []
+
+    def noted(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            order.append(name)
+            return original(*args)
+
+        return call
+
+    for name in ("contents", "gpu_state"):
+        monkeypatch.setattr(host, name, noted(name, getattr(host, name)))
+    monkeypatch.setattr(gpu, "nvmlInit", noted("init", gpu.nvmlInit))
+    monkeypatch.setattr(gpu, "nvmlShutdown", noted("shutdown", gpu.nvmlShutdown))
+    with noise.Watch(CUDA, root=system.root, wall=lambda: len(order), own=lambda: 0.0) as watch:
+        watch.start([lambda: order.append("forward")])
+        order.append("sampling")
+        watch.stop()
+    seen = [name for name, _ in itertools.groupby(order)]
+    once = ["gpu_state", "contents"]
+    assert seen == ["init", "forward", *once, "sampling", *once, "shutdown"]
+
+
+def test_a_watch_is_closed_whatever_is_raised_meanwhile(system: System, gpu: FakeNvml):
+    def fails() -> None:
+        raise ValueError("the forward's own")
+
+    def watched(forwards: Sequence[Callable[[], None]]) -> None:
+        with noise.Watch(CUDA, root=system.root) as watch:
+            watch.start(forwards)
+            assert gpu.opened == 1
+            fails()
+
+    for forwards in ([fails], []):
+        with pytest.raises(ValueError, match="own"):
+            watched(forwards)
+        assert gpu.opened == 0
+    with noise.Watch(CUDA, root=system.root) as watch:
+        watch.start()
+        watch.start()
+        assert gpu.opened == 1
+        watch.stop()
+        assert gpu.opened == 0
 
 
 def test_one_thread_launches_kernels(system: System, gpu: FakeNvml):

@@ -289,7 +289,11 @@ def test_a_cache_that_is_none_is_replaced(content: bytes, cache: Path, machines:
         lambda document: document.update(version=peaks.VERSION + 1),
         lambda document: next(iter(document["peaks"].values()))["bandwidths"].reverse(),
         lambda document: next(iter(document["peaks"].values()))["bandwidths"].clear(),
+        lambda document: next(iter(document["peaks"].values()))["bandwidths"].pop(),
         lambda document: next(iter(document["peaks"].values())).update(flops_per_s=0),
+        lambda document: next(iter(document["peaks"].values())).update(dtype="bfloat16"),
+        lambda document: next(iter(document["peaks"].values())).update(threads=2),
+        lambda document: next(iter(document["peaks"].values())).update(threads=None),
     ],
 )
 def test_a_cache_of_another_version_or_with_odd_figures_is_measured_anew(
@@ -300,6 +304,33 @@ def test_a_cache_of_another_version_or_with_odd_figures_is_measured_anew(
     change(document)
     cache.write_text(json.dumps(document))
     assert [found(), found()] == [2, 2]
+
+
+def test_what_was_cut_short_for_want_of_memory_is_not_kept(cache: Path, monkeypatch: pytest.MonkeyPatch):
+    free_bytes = [2047 * MB, 2048 * MB, 2047 * MB]  # a quarter of the first is less than the largest set
+    monkeypatch.setattr(peaks, "_cpu_bench", lambda dtype: FakeMachine().bench(free_bytes=free_bytes.pop(0)))
+
+    def sets(again: bool = False) -> int:
+        return len(peaks.of(CPU, "float32", 1, again=again).bandwidths)
+
+    assert sets() == 4
+    assert not cache.exists()
+    assert [sets(), sets(), sets(again=True), sets()] == [5, 5, 4, 5]
+    assert free_bytes == []
+
+
+def test_better_peaks_are_the_best_of_each_figure_and_kept(cache: Path, monkeypatch: pytest.MonkeyPatch):
+    coming = [
+        FakeMachine(lambda shape: 100.0, [lambda size: 10.0 if size <= MB else 4.0], 700).bench(),
+        FakeMachine(lambda shape: 120.0, [lambda size: 8.0 if size <= MB else 5.0], 800).bench(free_bytes=2047 * MB),
+    ]
+    monkeypatch.setattr(peaks, "_cpu_bench", lambda dtype: coming.pop(0))
+    found = peaks.better(CPU, 1, peaks.of(CPU, "float32", 1, again=False))
+    assert (found.flops_per_s, found.launch_ns) == (120e9, 700)
+    # The largest set was measured the first time only.
+    assert [point.bytes_per_s for point in found.bandwidths] == [10e9, 10e9, 5e9, 5e9, 4e9]
+    assert peaks.of(CPU, "float32", 1, again=False) == found
+    assert coming == []
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(cache: Path, machines: list[FakeMachine]):

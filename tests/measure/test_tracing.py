@@ -229,7 +229,7 @@ def test_as_many_forwards_as_two_seconds_take(forward_s: float, forwards: int):
 
 
 def test_a_session_of_the_user_s_is_left_alone():
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as users:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True) as users:
         with pytest.raises(UsageError, match=r"^a profiler of yours is running, and torch has one at a time: .*$"):
             tracing.Profiled(marked(tiny("bert"))).by_profiler()
         torch.ones(3)

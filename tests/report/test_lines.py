@@ -41,6 +41,15 @@ def test_lines_beside_the_table():
     assert lines.workload_line(made()) == "1 × 8 tokens, float32, sdpa, counted, not timed"
 
 
+def test_the_line_on_marks_that_are_events_says_what_is_left_out():
+    breakdown = bertprof.load(REAL)
+    assert "left out" not in lines.notes(breakdown)[1]
+    breakdown.workload.clock = "events"
+    text = lines.notes(breakdown)[1]
+    assert text.startswith("marks (wrappers, events clock) cost ")
+    assert "] beside what their events took, which is left out of the rows; sum of the rows against" in text
+
+
 def test_recipes_and_kernels_where_they_are_not_the_usual():
     breakdown = bertprof.load(REAL)
     breakdown.workload.backend = "torch, int8 by onednn"
@@ -102,7 +111,8 @@ def test_the_roofline_in_words():
     # Attention takes 40 % of the time for 2.5 % of the FLOPs; the FFN is the largest.
     breakdown = roofed(ATTENTION, LINEAR)
     assert lines.notes(breakdown)[2:] == [
-        "softmax-attention: 2.5 % of FLOPs, 40.0 % of time: 1.00 FLOP/byte, memory-bound (6.2 % of its roof)",
+        "softmax-attention: 2.5 % of FLOPs, 40.0 % of time: 1.00 FLOP/byte, "
+        "far below its roof, which is that of memory (6.2 % of it)",
         "ffn: 97.5 % of FLOPs, 60.0 % of time: 390 FLOP/byte, compute-bound (65.0 % of its roof)",
         PEAKS,
     ]

@@ -38,7 +38,7 @@ def test_a_wide_table_has_the_rates(breakdown: Breakdown):
 def test_every_report_explains_and_warns(breakdown: Breakdown):
     for text in (terminal.render(breakdown, width=400), markdown.render(breakdown), page.render(breakdown)):
         plain = text.replace("\\", "")
-        assert "memory-bound (6.2 % of its roof)" in plain
+        assert "far below its roof, which is that of memory (6.2 % of it)" in plain
         assert "peaks of the device: 100 GFLOP/s float32" in plain
         assert "head (200 % of its roof)" in plain
     assert re.search(r"\| 6\.2 \| memory \|\n", markdown.render(breakdown))

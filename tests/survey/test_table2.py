@@ -495,6 +495,7 @@ def test_what_is_wrong_with_the_base_is_no_matter_of_one_row(small: list[str]):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_rounds")
 def test_the_real_table_is_measured(tmp_path: Path):
     """One row of each kind of recipe, as published, for as short as possible."""
     wanted = {"BERT-base", "Q8BERT", "DistilBERT"}

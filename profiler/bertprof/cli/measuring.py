@@ -36,7 +36,7 @@ from bertprof.cli.options import (
     Weights,
     Wide,
 )
-from bertprof.errors import UsageError
+from bertprof.errors import OutputError, UsageError
 
 
 def breakdown(
@@ -114,7 +114,7 @@ def breakdown(
             processes=options.positive("--processes", processes),
             label=label,
             progress=progress,
-            clocks=clock or (),
+            clocks=() if clock is None else clock,
             cross_check=cross_check,
             trace=trace,
             roofline=roofline,
@@ -123,10 +123,12 @@ def breakdown(
             training=training,
             energy=energy,
         )
-    if trace is not None:
-        typer.echo(f"wrote {trace}", err=True)
     options.write([(path, report.render(result, path, by, wide=wide)) for path in outputs])
     if json:
         console.show(record.encode(result).decode())
     else:
         console.show_documents([result], by, wide)
+    if trace is not None:
+        for caveat in (caveat for caveat in result.caveats if caveat.code == "no-trace"):
+            raise OutputError(caveat.text)
+        typer.echo(f"wrote {trace}", err=True)

@@ -153,17 +153,11 @@ def overrides(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
-TRACE = ".trace.json"
-"""What the name of a Chrome trace ends with; Perfetto and chrome://tracing read it."""
-
-
 def split_trace(outputs: list[Path] | None) -> tuple[list[Path], Path | None]:
     """The reports, checked as in `checked`, and the file for a trace."""
-    traces = [path for path in outputs or [] if path.name.endswith(TRACE)]
+    traces = [path for path in outputs or [] if path.name.lower().endswith(report.TRACE)]
     if len(traces) > 1:
         raise UsageError(f"-o {traces[1]}: one trace is made at a time, and {traces[0]} is one already")
-    for path in traces:
-        files.check_writable(path)
     return checked([path for path in outputs or [] if path not in traces]), next(iter(traces), None)
 
 

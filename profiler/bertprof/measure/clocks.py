@@ -20,7 +20,7 @@ class Tape(NamedTuple):
     Attributes:
         codes: the marks in order, each as the number that it was made with.
         intervals_ns: one more than marks: before the first, between each two, after the last. Their sum is the whole.
-        own_ns: what the marks themselves took, as far as it is known, and which is left out of the intervals.
+        own_ns: what the marks themselves took, as far as it is known, and which was left out of the intervals (`less`).
     """
 
     codes: list[int]
@@ -29,7 +29,7 @@ class Tape(NamedTuple):
 
     @property
     def total_ns(self) -> int:
-        """The whole, from start to stop, without what the marks are known to have taken."""
+        """The whole, from start to stop, without what was left out."""
         return sum(self.intervals_ns)
 
     def less(self, each_ns: float) -> "Tape":
@@ -113,19 +113,19 @@ class EventClock:
     Each mark records an event from a pool made in advance on the stream on which the forward runs; the only
     synchronisations are before the first event and after the last.
 
-    Two things keep the clock's own cost out of what it tells; both are ours.
+    A tape is what the events tell. Two things, both ours, keep what they cost out of the rows.
 
     *Marks share an event* where nothing is launched between them: leaving one linear and entering the next are one
     moment of the stream, and the interval between them is zero. What Python does between such marks shows in the gap
     before the next launch, and so belongs to who launches. A forward that crosses its marks in another order than
     planned gets an event for every mark from there on, so that no time lands elsewhere.
 
-    *What an event takes on the stream* is measured (`calibrate`) and left out of every interval that has an end of its
-    own, as far as the interval goes; `Tape.own_ns` says how much that was. This is right where the stream is behind the
-    host and the event stands between two kernels. Where the stream waits for launches, an event takes none of its time;
-    what it costs there is the host's time for recording it, which was not calibrated, so that the correction is of the
-    right order at best. An interval shorter than an event's time counts as none. Both matter where many intervals are
-    short: do not read much into small shares of a launch-bound forward. The graph clock has neither trouble.
+    *What an event takes on the stream* is measured (`calibrate`), for `timing.less_events` to leave it out as far as it
+    was seen. Where the stream is behind the host, an event stands between two kernels and takes that long. Where the
+    stream waits for launches, an event takes none of its time; what it costs there is the host's time for recording it,
+    which was not calibrated, so that the correction is of the right order at best. An interval shorter than what is
+    left out counts as none. Both matter where many intervals are short: do not read much into small shares of a
+    launch-bound forward. The graph clock has neither trouble.
     """
 
     name = "events"
@@ -183,7 +183,7 @@ class EventClock:
         They are recorded behind a kernel that is still running when the last of them is, so that the host is ahead and
         only the device's time passes between them. The median is that of blocks, each of which gives its mean, since a
         single reading resolves about 0.5 µs (CUDA's documentation of cudaEventElapsedTime). Where the host never gets
-        ahead (CUDA_LAUNCH_BLOCKING=1) nothing is known, and nothing will be left out.
+        ahead (CUDA_LAUNCH_BLOCKING=1) nothing is known: `event_ns` is 0.
         """
         self.reserve(_BLOCKS * _BLOCK - 1)
         events = self._pool[: _BLOCKS * _BLOCK + 1]
@@ -248,7 +248,7 @@ class EventClock:
         for i in range(1, len(reached)):
             reached[i] = max(reached[i], reached[i - 1])
         intervals_ns = [reached[after] - reached[before] for before, after in itertools.pairwise(self._at)]
-        return Tape(self._codes, intervals_ns).less(self.event_ns)
+        return Tape(self._codes, intervals_ns)
 
     def _record(self) -> None:
         if self._used == len(self._pool):

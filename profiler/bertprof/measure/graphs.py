@@ -260,7 +260,10 @@ class Cuda:
 
     @contextmanager
     def strictly(self) -> Iterator[None]:
-        """While open, an operator that waits for the device raises."""
+        """While open, an operator that waits for the device raises.
+
+        The mode is one of the whole process: other threads that wait for a device in the meantime raise as well.
+        """
         before = self._api.get_sync_debug_mode()
         try:
             with warnings.catch_warnings():
@@ -307,24 +310,31 @@ class Cuda:
             graph.capture_end()
         except BaseException as error:
             traceback.clear_frames(error.__traceback__)  # they hold tensors of the pool
-            graph.reset()
+            with suppress(RuntimeError):
+                graph.reset()
             self._clean_up(pool)
             raise
 
     def _clean_up(self, pool: Any) -> None:
-        # Fails where torch has done it itself, and so has nothing left to release.
-        with suppress(RuntimeError, AttributeError):
+        """Puts back what a capture that failed left behind. What goes wrong meanwhile would hide why it failed."""
+        try:
             self._internals._cuda_endAllocateToPool(self.device.index, pool)
-            self._internals._cuda_releasePool(self.device.index, pool)
+        except (RuntimeError, AttributeError):
+            # Torch has ended it itself. Whether it has released the pool too (since pytorch/pytorch#190348) it does not
+            # tell; one that is released twice is broken, one that is not keeps its memory until the process ends.
+            pass
+        else:
+            with suppress(RuntimeError, AttributeError):
+                self._internals._cuda_releasePool(self.device.index, pool)
         # The generator leaves off capturing at the end of a capture that succeeds: one of a single event.
-        event, graph = self.new_event(), self._api.CUDAGraph()
-        event.record(self.stream())
-        with suppress(RuntimeError):
+        with suppress(RuntimeError, DeviceError):
+            event, graph = self.new_event(), self._api.CUDAGraph()
+            event.record(self.stream())
             graph.capture_begin(capture_error_mode="thread_local")
             try:
                 event.record(self.stream())
             finally:
                 graph.capture_end()
-        graph.reset()
+            graph.reset()
         with suppress(RuntimeError):
             self.make_room()

@@ -7,7 +7,7 @@ below `root`, which is another folder in tests.
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -251,7 +251,8 @@ def nvml(device: torch.device) -> Iterator[Nvml]:
     try:
         yield _known(pynvml, device)
     finally:
-        pynvml.nvmlShutdown()
+        with suppress(Exception):  # NVMLError, where the driver was loaded anew meanwhile
+            pynvml.nvmlShutdown()
 
 
 def _known(library: Any, device: torch.device) -> Nvml:

@@ -9,8 +9,9 @@ distribution, and is widened where neighbouring rounds are alike.
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 
@@ -135,6 +136,9 @@ class Reading(NamedTuple):
 class Watch:
     """Reads the machine's counters before and after.
 
+    NVML is open from start to stop, so that a GPU's state is read while it still is what the work made it. Used as a
+    context, it is closed on leaving, whatever was raised in between.
+
     Attributes:
         before, after: what was read.
         threads: how many CPU threads this process works with: torch's, or the one that launches kernels.
@@ -159,9 +163,17 @@ class Watch:
         self._root = root
         self._wall = wall
         self._own = own
+        self._opened = ExitStack()
+        self._gpu: host.Nvml | None = None
         self.threads = 1
         self.before: Reading | None = None
         self.after: Reading | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._close()
 
     def start(self, forwards: Sequence[Callable[[], object]] = ()) -> None:
         """Reads the counters; call it just before sampling, with the threads in force that will be used.
@@ -171,7 +183,10 @@ class Watch:
         """
         self.threads = torch.get_num_threads() if self._device.type == "cpu" else 1
         self.after = None
-        if self._device.type == "cuda" and forwards:
+        self._close()
+        if self._device.type == "cuda":
+            self._gpu = self._opened.enter_context(host.nvml(self._device))
+        if self._gpu is not None and forwards:
             begun = self._wall()
             while self._wall() - begun < GPU_WARM_UP_S:
                 for forward in forwards:
@@ -181,6 +196,11 @@ class Watch:
     def stop(self) -> None:
         """Reads them again."""
         self.after = self.read()
+        self._close()
+
+    def _close(self) -> None:
+        self._opened.close()
+        self._gpu = None
 
     @property
     def gpu(self) -> tuple[GpuState | None, GpuState | None]:
@@ -189,7 +209,8 @@ class Watch:
         return before, after
 
     def read(self) -> Reading:
-        """The counters as they are."""
+        """The counters as they are; those of a GPU between start and stop only."""
+        gpu = None if self._gpu is None else gpu_reading(self._gpu)  # first: the files may take 0.1 s, and it idles
         folders = [host.cpu_folder(cpu, self._root) for cpu in host.cpus()]
         names = ("core_throttle_count", "package_throttle_count")
         heat = {folder / "thermal_throttle" / name: 0 for folder in folders for name in names}
@@ -206,14 +227,8 @@ class Watch:
             heat={path: count for path in heat if (count := host.number(path)) is not None},
             clock_mhz=max((clock / 1e3 for clock in clocks if clock), default=None),
             swapped_pages=swap["pswpin"] + swap["pswpout"] if {"pswpin", "pswpout"} <= swap.keys() else None,
-            gpu=self._read_gpu(),
+            gpu=gpu,
         )
-
-    def _read_gpu(self) -> GpuReading | None:
-        if self._device.type != "cuda":
-            return None
-        with host.nvml(self._device) as gpu:
-            return gpu_reading(gpu)
 
 
 def _cpu_time(root: Path) -> tuple[int, float, float]:
@@ -233,26 +248,26 @@ def _periods(root: Path) -> dict[Path, tuple[int, int]]:
 
 def gpu_reading(gpu: host.Nvml) -> GpuReading:
     """The state of a GPU on which this process has work."""
+    state = host.gpu_state(gpu)  # first: the counts can wait
     held = {"power": gpu.ask("ViolationStatus", _POWER), "heat": gpu.ask("ViolationStatus", _THERMAL)}
     processes = gpu.ask("ComputeRunningProcesses")
     return GpuReading(
-        state=host.gpu_state(gpu),
+        state=state,
         held_ns={reason: status.violationTime for reason, status in held.items() if status is not None},
         # This process is one of them, though in a container not by the number that it knows itself by.
         others=None if processes is None else max(0, len(processes) - 1),
     )
 
 
-def held_back(before: GpuReading, after: GpuReading, passed_s: float) -> tuple[str | None, float | None]:
-    """What held a GPU's clocks back so much that it spoils, and its share of the time in between.
+def held_back(before: GpuReading, after: GpuReading, passed_s: float) -> dict[str, float | None]:
+    """What held a GPU's clocks back so much that it spoils, the longest first, and its share of the time in between.
 
     Where the driver counts no time, what holds them back at the end, and no share.
     """
     held = {r: (ns - before.held_ns.get(r, ns)) / 1e9 / passed_s for r, ns in after.held_ns.items() if passed_s > 0}
     if not held:
-        return after.held_by, None
-    reason = max(held, key=lambda r: held[r])
-    return (reason, held[reason]) if held[reason] >= GPU_THROTTLED_FROM else (None, None)
+        return {} if after.held_by is None else {after.held_by: None}
+    return {r: held[r] for r in sorted(held, key=lambda r: -held[r]) if held[r] >= GPU_THROTTLED_FROM}
 
 
 def other_share(before: Reading, after: Reading) -> float | None:
@@ -380,16 +395,20 @@ def _clock(name: str, before_mhz: float, after_mhz: float, drift: Trend, remedy:
 
 def _of_gpu(before: GpuReading, after: GpuReading, passed_s: float, drift: Trend) -> Iterator[Caveat]:
     then, now = before.state, after.state
-    reason, share = held_back(before, after, passed_s)
-    if reason is not None:
-        during = "at the end of the sampling" if share is None else f"for {100 * min(share, 1):.0f} % of the time"
+    held = held_back(before, after, passed_s)
+    if held:
+        causes = " and ".join(
+            f"for {reason} "
+            + ("at the end of the sampling" if share is None else f"for {100 * min(share, 1):.0f} % of the time")
+            for reason, share in held.items()
+        )
         warm = "" if now.temperature_c is None else f", at {now.temperature_c} °C"
-        cool = "let it cool, or " if "heat" in reason else ""
+        cool = "let it cool, or " if any("heat" in reason for reason in held) else ""
         text = (
-            f"the GPU held its clocks back for {reason} {during}{warm}; {cool}hold a clock that it can keep with "
+            f"the GPU held its clocks back {causes}{warm}; {cool}hold a clock that it can keep with "
             "`sudo nvidia-smi -lgc MHZ`"
         )
-        yield Caveat(code="gpu-throttled", text=text, value=share)
+        yield Caveat(code="gpu-throttled", text=text, value=next(iter(held.values())))
     others = max(before.others or 0, after.others or 0)
     if others:
         text = (

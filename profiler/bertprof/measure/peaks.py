@@ -27,6 +27,7 @@ from bertprof.errors import OutputError
 from bertprof.files import write_whole
 from bertprof.measure import host
 from bertprof.observations import Bandwidth, Peaks
+from bertprof.pooling import best_peaks
 from bertprof.record import now
 
 Operation = Callable[[], object]
@@ -76,17 +77,32 @@ def of(device: torch.device, dtype: str, threads: int, *, again: bool) -> Peaks:
         threads: torch's threads, which are in force.
         again: measure even if there are some in the cache, and replace them.
     """
-    key = _key(device, dtype, threads)
+    found = None if again else cached(device, dtype, threads)
+    return _kept(device, threads, _measured(device, dtype, threads)) if found is None else found
+
+
+def cached(device: torch.device, dtype: str, threads: int) -> Peaks | None:
+    """The same from the cache; None where it has none."""
     path = cache_file()
-    found = None if again or path is None else _entries(path).get(key)
-    if found is None:
-        on_gpu = device.type == "cuda"
-        bench = _cuda_bench(device, dtype) if on_gpu else _cpu_bench(dtype)
-        with torch.inference_mode(), torch.cuda.device(device) if on_gpu else contextlib.nullcontext():
-            found = measured(bench, dtype, None if on_gpu else threads)
-        if path is not None:
-            _keep(path, key, found)
-    return found
+    found = None if path is None else _entries(path).get(_key(device, dtype, threads))
+    return found if found is not None and _sound(found, dtype, _threads(device, threads)) else None
+
+
+def better(device: torch.device, threads: int, known: Peaks) -> Peaks:
+    """Measures peaks once more. Of each figure the better one is returned, and kept in the cache."""
+    return _kept(device, threads, best_peaks([known, _measured(device, known.dtype, threads)]))
+
+
+def _measured(device: torch.device, dtype: str, threads: int) -> Peaks:
+    on_gpu = device.type == "cuda"
+    bench = _cuda_bench(device, dtype) if on_gpu else _cpu_bench(dtype)
+    with torch.inference_mode(), torch.cuda.device(device) if on_gpu else contextlib.nullcontext():
+        return measured(bench, dtype, _threads(device, threads))
+
+
+def _threads(device: torch.device, threads: int) -> int | None:
+    """Those that peaks are of: none on a GPU."""
+    return None if device.type == "cuda" else threads
 
 
 class Bench(NamedTuple):
@@ -311,12 +327,25 @@ def _entries(path: Path) -> dict[str, Peaks]:
         cache = msgspec.json.decode(path.read_bytes(), type=_Cache)
     except (OSError, msgspec.MsgspecError):
         return {}
-    return {key: peaks for key, peaks in cache.peaks.items() if _sound(peaks)} if cache.version == VERSION else {}
+    return cache.peaks if cache.version == VERSION else {}
 
 
-def _sound(peaks: Peaks) -> bool:
-    sizes = [point.working_set_bytes for point in peaks.bandwidths]
-    return sizes == sorted(set(sizes))
+def _sound(found: Peaks, dtype: str, threads: int | None) -> bool:
+    """Whether peaks in a cache are whole, and those that their key says."""
+    return _whole(found) and (found.dtype, found.threads) == (dtype, threads)
+
+
+def _whole(found: Peaks) -> bool:
+    """Whether all working sets were measured: where memory was short that is so today, and not for ever."""
+    return [point.working_set_bytes for point in found.bandwidths] == list(WORKING_SETS)
+
+
+def _kept(device: torch.device, threads: int, found: Peaks) -> Peaks:
+    """The same peaks, which are in the cache from now on if they are whole."""
+    path = cache_file()
+    if path is not None and _whole(found):
+        _keep(path, _key(device, found.dtype, threads), found)
+    return found
 
 
 def _keep(path: Path, key: str, found: Peaks) -> None:

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from bertprof import formatting, roofline, sampling
+from bertprof import formatting, sampling
 from bertprof.attribution import Key, Owner
 from bertprof.errors import BertprofError, ConfigurationError, DeviceError, shortened
-from bertprof.measure import beside, fitting, flops, host, memory, noise, peaks, timing
+from bertprof.measure import beside, fitting, flops, host, memory, noise, timing
 from bertprof.measure.build import is_out_of_memory
 from bertprof.measure.clocks import clock_for
 from bertprof.measure.dispatch import fast_path, uncompiled
@@ -87,7 +87,7 @@ def _measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
                 found.caveats.extend(caveat for caveat in new if caveat not in found.caveats)
                 highest.append(_peak(opened, subject.device))
                 marked.append(timing.Marked(opened.model, opened.inputs, subject.regions, clock_for(subject.device)))
-            watch = noise.Watch(subjects[0].device)
+            watch = stack.enter_context(noise.Watch(subjects[0].device))
             with torch.inference_mode():
                 watch.start([one.run for one in marked])
             series, measured = timing.sample(
@@ -133,9 +133,7 @@ def _measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
                 ),
             )
             record = breakdown(subject, found, timed, options.label)
-            if options.beside.peaks == "cached" and roofline.above_roof(record):
-                # The cache was filled on a busier machine than this is now.
-                record.peaks = peaks.of(subject.device, subject.workload.dtype, threads, again=True)
+            beside.better_peaks(record, besides[i], subject.device, threads, options.beside)
             records.append(record)
         return records
 
@@ -310,11 +308,9 @@ def _peak(opened: Opened, device: torch.device) -> int | None:
     if device.type != "cuda":
         return None
     model, (args, kwargs) = opened.model, opened.inputs.fresh()
-    resident = (*model.parameters(), *model.buffers(), *(tensor for _, tensor in opened.inputs.tensors()))
-    own = {tensor.data_ptr(): tensor.nbytes for tensor in resident if tensor.device == device}
     torch.cuda.synchronize(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     with torch.inference_mode():
         model(*args, **kwargs)
-    return torch.cuda.max_memory_allocated(device) - before + sum(own.values())
+    return torch.cuda.max_memory_allocated(device) - before + memory.held(model, opened.inputs, device)

@@ -18,6 +18,9 @@ from bertprof.survey.claims import Verdict
 from bertprof.survey.methods import Methods
 from bertprof.survey.table2 import Table2
 
+TRACE = ".trace.json"
+"""What the name of a Chrome trace ends with; Perfetto and chrome://tracing read it."""
+
 Claims = Sequence[Verdict]
 OfSurvey = Table2 | Methods
 Document = Breakdown | Diff | OfSurvey
@@ -125,6 +128,8 @@ def check_suffix(path: Path, kind: type[Document] = Breakdown) -> None:
     Raises:
         UsageError: no renderer has that suffix, or there is no figure of such documents.
     """
+    if path.name.lower().endswith(TRACE):
+        raise UsageError(f"-o {path}: a trace is of a forward as it runs; `bertprof breakdown MODEL -o {path.name}`")
     if path.suffix.lower() not in RENDERERS or not path.name:
         found = f"{path.suffix!r} is no known suffix" if path.suffix else "it has no suffix"
         raise UsageError(f"-o {path}: {found}; use one of {', '.join(RENDERERS)}")

@@ -57,7 +57,8 @@ def largest_difference(breakdown: Breakdown, clock: OtherClock) -> tuple[Compone
 
 
 def _largest(of: Mapping[str, float], by: Mapping[str, float]) -> tuple[Component, float]:
-    points = {component: 100 * (_share(by, component) - _share(of, component)) for component in Component}
+    told = [component for component in Component if of.get(component) or by.get(component)]
+    points = {component: 100 * (_share(by, component) - _share(of, component)) for component in told}
     return max(points.items(), key=lambda each: abs(each[1]))
 
 

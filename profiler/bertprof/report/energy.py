@@ -13,10 +13,9 @@ TITLE = "Energy of one forward"
 
 
 def panel(breakdown: Breakdown) -> Panel | None:
-    """By component mJ a forward, their share and the mean power; below, how it was measured and the whole.
+    """By component mJ a forward, their share and the board's mean power; below, how it was measured and the whole.
 
-    None where the record holds nothing of it. Power is given where components were measured one by one and the graph
-    clock knows for how long each ran: what was given out by time has the same everywhere.
+    None where the record holds nothing of it. A component has a power where it was replayed by itself.
     """
     energy = breakdown.energy
     if energy is None:
@@ -25,22 +24,15 @@ def panel(breakdown: Breakdown) -> Panel | None:
         return Panel(TITLE, (), (), [f"unavailable: {formatting.line(energy.unavailable)}"])
     if not energy.total_mj:
         return None
-    parts: dict[Component, Samples] = {}
-    times: dict[Component, Samples] = {}
-    for component in Component:
-        samples = _sums(breakdown.of(component), "energy_mj")
-        if any(samples):
-            parts[component] = samples
-            times[component] = _sums(breakdown.of(component), "device_time_ms") if energy.method == "replay" else []
+    parts = {component: samples for component in Component if any(samples := _sums(breakdown.of(component)))}
     whole = sampling.sums(parts.values())
+    power_mw = energy.power_mw or {}
     rows = [
-        (component, _amount(samples), _share(samples, whole), _watts(samples, times[component]))
+        (component, _amount(samples), _share(samples, whole), _watts(power_mw.get(component)))
         for component, samples in parts.items()
     ]
-    total = (
-        ("total", _amount(whole), "100.0", _watts(whole, sampling.sums(filter(None, times.values())))) if rows else ()
-    )
-    columns = 4 if any(row[3] for row in rows) else 3
+    total = ("total", _amount(whole), "100.0", "") if rows else ()  # the whole's power is in the notes
+    columns = 4 if power_mw else 3
     return Panel(
         TITLE,
         ("component", "mJ", "share %", "W")[:columns],
@@ -50,9 +42,9 @@ def panel(breakdown: Breakdown) -> Panel | None:
     )
 
 
-def _sums(costs: Sequence[Cost], field: str) -> Samples:
-    """The samples of these rows, summed; none where they have none."""
-    return sampling.sums(samples for cost in costs if (samples := getattr(cost, field)) is not None)
+def _sums(costs: Sequence[Cost]) -> Samples:
+    """The energy of these rows, summed; none where they have none."""
+    return sampling.sums(cost.energy_mj for cost in costs if cost.energy_mj is not None)
 
 
 def _amount(samples: Samples) -> str:
@@ -63,11 +55,13 @@ def _share(part: Samples, whole: Samples) -> str:
     return formatting.percent(sampling.share_estimate(part, whole).value)
 
 
-def _watts(energy_mj: Samples, time_ms: Samples) -> str:
-    """mJ over ms; empty where no time is known."""
-    if not time_ms or sampling.median(time_ms) <= 0:
-        return ""
-    return formatting.measured(sampling.median(energy_mj) / sampling.median(time_ms))
+def _watts(power_mw: int | None) -> str:
+    """Empty where it is not known."""
+    return "" if power_mw is None else formatting.measured(power_mw / 1e3)
+
+
+def _at(power_mw: int | None) -> str:
+    return "" if power_mw is None else f" at {_watts(power_mw)} W"
 
 
 def _method(energy: Energy, whole: Samples) -> str:
@@ -78,9 +72,10 @@ def _method(energy: Energy, whole: Samples) -> str:
     steps = "" if energy.counter_period_ms is None else f", which steps every {energy.counter_period_ms:.0f} ms"
     trials = len(whole or energy.total_mj or ())
     spread = "their range" if trials < sampling.FEWEST_OF_MEDIAN else "the 95 % interval of their median"
+    power = "; W is the board's mean power meanwhile" if energy.power_mw else ""
     return (
-        f"By NVML's counter{steps}: {how}; {trials} trials, ± half {spread}. What the board draws while it idles is in "
-        "all of it."
+        f"By NVML's counter{steps}: {how}{power}; {trials} trials, ± half {spread}. What the board draws while it "
+        "idles is in all of it."
     )
 
 
@@ -88,7 +83,8 @@ def _replayed(energy: Energy, whole: Samples) -> Iterator[str]:
     """The whole and the residual, where it was replayed."""
     if energy.eager_mj is None or not energy.total_mj:
         return
-    text = f"A whole forward replayed, without gaps between launches: {_amount(energy.total_mj)} mJ"
+    text = "A whole forward replayed, without gaps between launches: "
+    text += f"{_amount(energy.total_mj)} mJ{_at(energy.total_power_mw)}"
     if energy.method == "replay" and whole and sampling.median(energy.total_mj) > 0:
         ratio = sampling.median(whole) / sampling.median(energy.total_mj)
         text += f"; the sum of the components is {formatting.change(ratio)} off it"
@@ -97,12 +93,12 @@ def _replayed(energy: Energy, whole: Samples) -> Iterator[str]:
 
 def _as_run(breakdown: Breakdown, energy: Energy) -> str:
     """What its user pays for."""
-    samples = energy.eager_mj or energy.total_mj or []
-    parts = [f"{_amount(samples)} mJ"]
-    watts = _watts(samples, breakdown.end_to_end_ms or [])
-    parts += [f"{watts} W over its latency"] if watts else []
+    samples, power_mw = energy.eager_mj, energy.eager_power_mw
+    if not samples:
+        samples, power_mw = energy.total_mj or [], energy.total_power_mw
+    text = f"A whole forward as torch launches it, run after run: {_amount(samples)} mJ{_at(power_mw)}"
     w = breakdown.workload
     if w.sequence_length is not None:
         per_token_mj = sampling.median(samples) / (w.batch_size * w.sequence_length)
-        parts.append(f"{formatting.three(per_token_mj)} J per 1,000 tokens")  # the same as mJ a token
-    return f"A whole forward as torch launches it: {', '.join(parts)}."
+        text += f", {formatting.three(per_token_mj)} J per 1,000 tokens"  # the same as mJ a token
+    return f"{text}."

@@ -126,11 +126,12 @@ def _timing(breakdown: Breakdown) -> list[str]:
         speed = f", {formatting.exact(round(tokens))} tokens/s{', padding included' if w.padding else ''}"
     if dequantised(breakdown):
         speed += f", {NO_KERNEL}"
+    left_out = " beside what their events took, which is left out of the rows" if w.clock == "events" else ""
     return [
         f"end to end {formatting.interval(end_to_end)}{speed}: "
         f"median of {len(breakdown.end_to_end_ms)} bare forwards with its 95 % interval",
         f"marks ({w.marks}, {w.clock} clock) cost {formatting.change(overhead.value)} "
-        f"[{formatting.change(overhead.low)}, {formatting.change(overhead.high)}]; "
+        f"[{formatting.change(overhead.low)}, {formatting.change(overhead.high)}]{left_out}; "
         f"sum of the rows against the bare forward {100 * residual:+.1f} %",
     ]
 
@@ -157,15 +158,12 @@ def peaks_line(peaks: Peaks) -> str:
     """What the device can do at most, in one line."""
     where = "" if peaks.threads is None else f", {peaks.threads} thread{'s' if peaks.threads > 1 else ''}"
     ends = peaks.bandwidths[:1] + peaks.bandwidths[1:][-1:]
-    speeds = [f"{_giga(point.bytes_per_s)} GB/s at {point.working_set_bytes / 1e6:g} MB" for point in ends]
+    speeds = [f"{formatting.giga(point.bytes_per_s)} GB/s at {point.working_set_bytes / 1e6:g} MB" for point in ends]
     return (
-        f"peaks of the device: {_giga(peaks.flops_per_s)} GFLOP/s {peaks.dtype}{where}; {' … '.join(speeds)}; "
-        f"{formatting.three(peaks.launch_ns / 1e3)} µs an operator; measured {peaks.measured[:10]}"
+        f"peaks of the device: {formatting.giga(peaks.flops_per_s)} GFLOP/s {peaks.dtype}{where}; "
+        f"{' … '.join(speeds)}; {formatting.three(peaks.launch_ns / 1e3)} µs an operator; "
+        f"measured {peaks.measured[:10]}"
     )
-
-
-def _giga(rate: float) -> str:
-    return formatting.three(rate / 1e9)
 
 
 def _checkpoint(breakdown: Breakdown) -> list[str]:

@@ -53,13 +53,16 @@ def render(breakdown: Breakdown, by: str = "component", claims: Sequence[Verdict
 
 
 def _panel(panel: Panel) -> list[str]:
-    head = [f"### {escape(panel.title)}", ""]
-    bold = [f"**{escape(cell)}**" if cell else "" for cell in panel.total]
-    body = [list(map(escape, row)) for row in panel.rows] + ([bold] if bold else [])
+    def inert(text: str) -> str:
+        return escape(formatting.plain(text))
+
+    head = [f"### {inert(panel.title)}", ""]
+    bold = [f"**{inert(cell)}**" if cell else "" for cell in panel.total]
+    body = [list(map(inert, row)) for row in panel.rows] + ([bold] if bold else [])
     if body:
-        head += [f"| {' | '.join(map(escape, panel.headers))} |", f"| --- |{' ---: |' * (len(panel.headers) - 1)}"]
+        head += [f"| {' | '.join(map(inert, panel.headers))} |", f"| --- |{' ---: |' * (len(panel.headers) - 1)}"]
         head += [*(f"| {' | '.join(row)} |" for row in body), ""]
-    return [*head, *(f"{escape(note)}  " for note in panel.notes)]
+    return [*head, *(f"{inert(note)}  " for note in panel.notes)]
 
 
 def render_claims(verdicts: Sequence[Verdict]) -> str:

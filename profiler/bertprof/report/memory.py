@@ -8,6 +8,9 @@ from bertprof.observations import Fit
 from bertprof.record import Breakdown
 from bertprof.report.panels import Panel
 
+ENDLESS = 1 << 40
+"""Sequences from which on nothing limits them."""
+
 THEORY = (
     "In theory: the inputs, and what operators made and the forward still holds. What kernels take for themselves "
     "while they run, and what allocators cannot use, is not in it."
@@ -85,6 +88,10 @@ def _answer(fits: Sequence[Fit], breakdown: Breakdown) -> str:
     """What the rows of a mode say."""
     mode, least = fits[0].mode, fits[0]
     largest = max((fit.batch_size for fit in fits if fit.fits), default=0)
+    if largest and any(caveat.code == "fits-one-batch" for caveat in breakdown.caveats):
+        return f"{mode}: {_sequences(largest, breakdown)} fit; of no other batch it can be told."
+    if largest >= ENDLESS:
+        return f"{mode}: as many sequences as you like, since none takes memory."
     if largest:
         return f"{mode}: up to {_sequences(largest, breakdown)} at a time."
     states = least.total_bytes - least.activation_bytes

@@ -1,6 +1,6 @@
 """Rows: what every table and figure of a breakdown shows, before it is formatted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
@@ -43,6 +43,10 @@ class Row:
     bytes_per_s: float | None = None
     roof_share: float | None = None
     bound: str | None = None
+    device_time_ms: float | None = None
+    energy_mj: float | None = None
+    activation_peak_bytes: int | None = None
+    allocated_peak_bytes: int | None = None
     type: str | None = None
     component: str | None = None
     calls: int | None = None
@@ -126,7 +130,16 @@ def row_of(breakdown: Breakdown, label: str, costs: Sequence[Cost]) -> Row:
         bytes_per_s=None if roof is None else roof.bytes_per_s,
         roof_share=None if roof is None else roof.share,
         bound=None if roof is None else roof.bound,
+        device_time_ms=breakdown.median_of(costs, "device_time_ms"),
+        energy_mj=breakdown.median_of(costs, "energy_mj"),
+        activation_peak_bytes=_most(cost.activation_peak_bytes for cost in costs),
+        allocated_peak_bytes=_most(cost.allocated_peak_bytes for cost in costs),
     )
+
+
+def _most(peaks: Iterable[int | None]) -> int | None:
+    """The largest of peaks, which do not add; None where none is known."""
+    return max((peak for peak in peaks if peak is not None), default=None)
 
 
 def total(breakdown: Breakdown) -> Row:
@@ -390,4 +403,8 @@ def figures(row: Row) -> dict[str, Any]:
         "achieved_bytes_per_s": row.bytes_per_s,
         "roof_share": row.roof_share,
         "bound": row.bound,
+        "device_time_ms": row.device_time_ms,
+        "energy_mj": row.energy_mj,
+        "activation_peak_bytes": row.activation_peak_bytes,
+        "allocated_peak_bytes": row.allocated_peak_bytes,
     }

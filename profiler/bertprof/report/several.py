@@ -179,6 +179,7 @@ def _totals(breakdowns: Sequence[Breakdown]) -> Section:
         ("latency ms", [latency_ms(b) for b in breakdowns], formatting.measured),
         ("tokens/s", [b.tokens_per_second for b in breakdowns], lambda value: formatting.exact(round(value))),
         ("peak memory", [b.peak_memory_bytes for b in breakdowns], formatting.size),
+        ("resident peak", [b.resident_peak_bytes for b in breakdowns], formatting.size),
     ]
     found = []
     for label, values, text in figures:

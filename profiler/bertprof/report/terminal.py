@@ -63,7 +63,12 @@ def _print_panel(console: Console, panel: Panel) -> None:
     )
     footers = panel.total or [""] * len(panel.headers)
     for i, (header, footer) in enumerate(zip(panel.headers, footers, strict=True)):
-        table.add_column(Text(header), footer=Text(footer), justify="right" if i else "left", overflow="fold")
+        table.add_column(
+            Text(formatting.plain(header)),
+            footer=Text(formatting.plain(footer)),
+            justify="right" if i else "left",
+            overflow="fold",
+        )
     for row in panel.rows:
         table.add_row(*(Text(formatting.plain(cell)) for cell in row))
     if panel.rows:
@@ -74,7 +79,7 @@ def _print_panel(console: Console, panel: Panel) -> None:
 
 _WANTED = (
     *("time_share", "intensity", "bytes_moved", "flops_per_s", "bytes_per_s", "nonzero_share", "useful_macs"),
-    *("activation_bytes", "time_ms", "parameters", "bytes", "flops", "flops_share", "bound", "roof_share"),
+    *("activation_bytes", "time_ms", "parameters", "bytes", "flops", "flops_share", "roof_share", "bound"),
     *("plus_minus", "parameters_share", "macs", "macs_share"),
 )
 """The columns, most wanted first: a narrow terminal has the first for which there is room. What is not in every table
@@ -85,7 +90,13 @@ _WANTED_OF_MODULES = (
     *("type", "time_share", "inclusive_flops", "flops"),
 )
 
-_BESIDE = {"flops_share": "flops", "plus_minus": "time_ms", "parameters_share": "parameters", "macs_share": "macs"}
+_BESIDE = {
+    "flops_share": "flops",
+    "plus_minus": "time_ms",
+    "parameters_share": "parameters",
+    "macs_share": "macs",
+    "bound": "roof_share",
+}
 """What cannot be read without the column before it."""
 
 

@@ -29,7 +29,7 @@ from bertprof.errors import DeviceError, shortened
 from bertprof.measure import graphs, host
 from bertprof.measure.graphs import Cuda
 from bertprof.measure.power import replay
-from bertprof.measure.power.meter import Meter
+from bertprof.measure.power.meter import Meter, Trial
 from bertprof.measure.timing import Marked
 from bertprof.observations import Energy
 from bertprof.quantities import Samples
@@ -77,7 +77,7 @@ def of(
             meter = Meter(gpu, cuda or Cuda(device), new_event, now, sleep)
             return _measured(marked, meter, device_ms)
     except Exception as error:  # whatever it is, it takes nothing but the energy from the record
-        return Energy(unavailable=shortened(error) or type(error).__name__), {}
+        return Energy(unavailable=shortened(error)), {}
 
 
 def _measured(marked: Marked, meter: Meter, device_ms: Mapping[Key, Samples]) -> tuple[Energy, Mapping[Key, Samples]]:
@@ -103,10 +103,11 @@ def _measured(marked: Marked, meter: Meter, device_ms: Mapping[Key, Samples]) ->
         period_s = meter.period_s(eager)
         trials = meter.trials(jobs, _in_turn(pieces))
 
-    energies = {name: [trial.energy_mj for trial in of_job] for name, of_job in trials.items()}
-    eager_mj = energies.pop(_EAGER)
-    total_mj = energies.pop(_WHOLE, eager_mj)
-    parts = {Component(name): samples for name, samples in energies.items()}
+    own = {Component(name): of_job for name, of_job in trials.items() if name not in (_WHOLE, _EAGER)}
+    as_run = trials[_EAGER]
+    total = trials.get(_WHOLE, as_run)
+    total_mj = _energies(total)
+    parts = {component: _energies(of_job) for component, of_job in own.items()}
     if parts:
         residual = sampling.median(sampling.sums(parts.values())) / sampling.median(total_mj) - 1
         if any(trial.held for of_job in trials.values() for trial in of_job):
@@ -118,9 +119,20 @@ def _measured(marked: Marked, meter: Meter, device_ms: Mapping[Key, Samples]) ->
         reason=reason,
         counter_period_ms=round(1e3 * period_s, 3),
         total_mj=_rounded(total_mj),
-        eager_mj=_rounded(eager_mj) if parts else None,
+        eager_mj=_rounded(_energies(as_run)) if parts else None,
+        power_mw={component: _power_mw(of_job) for component, of_job in own.items()} if reason is None else None,
+        total_power_mw=_power_mw(total),
+        eager_power_mw=_power_mw(as_run) if parts else None,
     )
     return energy, _split(parts, busy) if reason is None else _shared(total_mj, busy)
+
+
+def _energies(trials: Sequence[Trial]) -> Samples:
+    return [trial.energy_mj for trial in trials]
+
+
+def _power_mw(trials: Sequence[Trial]) -> int:
+    return round(sampling.median([trial.power_mw for trial in trials]))
 
 
 def _busy(marked: Marked, device_ms: Mapping[Key, Samples], cuda: Cuda) -> dict[Key, float]:

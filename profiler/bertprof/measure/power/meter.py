@@ -50,9 +50,10 @@ MOST_DISCARDED = 5
 
 
 class Trial(NamedTuple):
-    """The energy of one run in mJ, and whether the GPU was at its power limit meanwhile."""
+    """The energy of one run in mJ, the board's mean power in mW, and whether the GPU was at its power limit."""
 
     energy_mj: float
+    power_mw: float
     held: bool
 
 
@@ -147,14 +148,15 @@ class Meter:
         finally:
             self.cuda.synchronize()
         self._expect_alone(after)
-        held, _ = noise.held_back(before, after, passed_s)
-        if held not in (None, "power"):
+        held = noise.held_back(before, after, passed_s)
+        hot = next((reason for reason in held if reason != "power"), None)
+        if hot is not None:
             raise DeviceError(
-                f"the GPU held its clocks back for {held} during the trials; let it cool and measure again"
+                f"the GPU held its clocks back for {hot} during the trials; let it cool and measure again"
             )
         power_mw = (last_mj - first_mj) / (last_s - first_s)
         run_s = then.elapsed_time(busy.reached) / 1e3 / (busy.done - runs)
-        return Trial(power_mw * run_s, held is not None)
+        return Trial(power_mw * run_s, power_mw, bool(held))
 
     def _kept_busy(self, run: Callable[[], object]) -> "_Busy":
         return _Busy(run, self._recorded, self._now)

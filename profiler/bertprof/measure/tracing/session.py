@@ -95,6 +95,7 @@ class Profiled:
         self._marked = marked
         self._device = _device_of(marked)
         self._recorded: Recorded | None = None
+        self._error: Exception | None = None
 
     def by_profiler(self) -> OtherClock:
         """The cross-check on a CPU: the forward by torch.profiler's clock.
@@ -124,8 +125,14 @@ class Profiled:
         return tracks.chrome(self._record(1), on_gpu=self._device.type == "cuda")
 
     def _record(self, most: int) -> Recorded:
+        if self._error is not None:
+            raise self._error  # and not a second session
         if self._recorded is None:
-            self._recorded = record(self._marked, self._device, most)
+            try:
+                self._recorded = record(self._marked, self._device, most)
+            except Exception as error:
+                self._error = error
+                raise
         return self._recorded
 
 
@@ -152,7 +159,8 @@ def profiled(device: torch.device, run: Callable[[], None]) -> bytes:
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
     if not torch.profiler.supported_activities().issuperset(activities):
         raise DeviceError("this build of torch has no CUPTI, and so no kernels: use one that is built with it")
-    with _quiet(), torch.profiler.profile(activities=activities) as session:
+    # One cycle has the same events either way; without acc_events, torch 2.10 warns that they would be cleared.
+    with _quiet(), torch.profiler.profile(activities=activities, acc_events=True) as session:
         run()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "trace.json")
