@@ -95,6 +95,7 @@ def test_clocks_of_a_gpu_are_none_of_a_cpu():
     for clock in found.clocks:
         assert clock.unavailable is not None
         assert "--cross-check" in clock.unavailable
+    assert codes_of(found) == ["no-events"]
     assert found.energy is not None
     assert found.energy.unavailable is not None
     assert all(cost.energy_mj is None and cost.device_time_ms is None for cost in found.costs)

@@ -4,7 +4,7 @@ import pytest
 
 import bertprof
 from bertprof.components import Component
-from bertprof.observations import Bandwidth
+from bertprof.observations import Bandwidth, GpuState
 from bertprof.record import Caveat, Checkpoint
 from bertprof.report import lines
 from handmade import cost, made
@@ -149,3 +149,22 @@ def test_what_is_above_its_roof_is_a_caveat():
     ]
     breakdown.peaks = None
     assert lines.caveat_lines(breakdown) == ["t"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (
+            GpuState(power_mw=300_400, sm_mhz=1980, temperature_c=45, throttle_reasons=[]),
+            GpuState(power_mw=310_000, sm_mhz=1965, temperature_c=52, throttle_reasons=["power"]),
+            ["1,980 → 1,965 MHz, 45 → 52 °C, 300 → 310 W, clocks held back for power"],
+        ),
+        (GpuState(sm_mhz=0), GpuState(sm_mhz=210, temperature_c=40), ["0 → 210 MHz"]),
+        (GpuState(), GpuState(), []),
+        (None, GpuState(sm_mhz=210), []),
+    ],
+)
+def test_the_state_of_a_gpu_is_told(before: GpuState | None, after: GpuState | None, said: list[str]):
+    record = made(cost(time_ms=[1.0]), host={"gpu_before": before, "gpu_after": after})
+    found = [line.partition(": ")[2] for line in lines.notes(record) if line.startswith("the GPU before")]
+    assert found == said

@@ -63,6 +63,8 @@ def find(subject: Subject, marked: Marked, threads: int, asked: Beside, progress
                 found.allocated_bytes = memory.allocated_peaks(marked, device)
             else:
                 found.resident_peak_bytes = memory.resident_peak(marked)
+    if "events" in asked.clocks and device.type != "cuda":
+        found.caveats.append(Caveat(code="no-events", text=f"events clock unavailable: {_NOT_HERE}"))
     # What comes behind a session of the profiler runs slower: CUPTI stays attached (pytorch/pytorch#144455).
     if "graph" in asked.clocks:
         progress("graph clock")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from bertprof import formatting, roofline
 from bertprof.components import Component
 from bertprof.conditions import dequantised
-from bertprof.observations import Peaks
+from bertprof.observations import GpuState, Peaks
 from bertprof.record import Breakdown, Host, Workload
 from bertprof.report.rows import table
 
@@ -112,7 +112,7 @@ def machine_line(h: Host, device: str) -> str:
 
 def notes(breakdown: Breakdown) -> list[str]:
     """How the time was measured and how far it can be trusted, what bounds it, and what the weights take on disk."""
-    found = (*_timing(breakdown), *_roofline(breakdown), *_checkpoint(breakdown))
+    found = (*_timing(breakdown), *_gpu(breakdown.host), *_roofline(breakdown), *_checkpoint(breakdown))
     return [formatting.plain(line) for line in found]
 
 
@@ -136,8 +136,31 @@ def _timing(breakdown: Breakdown) -> list[str]:
     ]
 
 
+def _gpu(h: Host) -> list[str]:
+    """The GPU's state before sampling, once it was warm, and behind it, as far as the driver told both."""
+    if h.gpu_before is None or h.gpu_after is None:
+        return []
+    known = (
+        (f"{before:,.0f} → {after:,.0f} {unit}" if before is not None and after is not None else None)
+        for unit, before, after in (
+            ("MHz", h.gpu_before.sm_mhz, h.gpu_after.sm_mhz),
+            ("°C", h.gpu_before.temperature_c, h.gpu_after.temperature_c),
+            ("W", _watts(h.gpu_before), _watts(h.gpu_after)),
+        )
+    )
+    parts = [part for part in known if part is not None]
+    reasons = dict.fromkeys((*(h.gpu_before.throttle_reasons or ()), *(h.gpu_after.throttle_reasons or ())))
+    parts += [f"clocks held back for {' and '.join(reasons)}"] if reasons else []
+    return [f"the GPU before sampling and behind it: {', '.join(parts)}"] if parts else []
+
+
+def _watts(state: GpuState) -> float | None:
+    return None if state.power_mw is None else state.power_mw / 1e3
+
+
 def _roofline(breakdown: Breakdown) -> list[str]:
-    """What the component that is dearest against its FLOPs is bound by, and the largest; and the peaks themselves."""
+    """What bounds softmax attention, of which the survey makes a point, the component that is dearest against its FLOPs
+    and the largest; and the peaks themselves."""
     missing, peaks = roofline.missing(breakdown), breakdown.peaks
     if missing is not None:
         return [missing]
@@ -150,7 +173,8 @@ def _roofline(breakdown: Breakdown) -> list[str]:
         return []
     dearest = max(shares, key=lambda component: shares[component][0] - shares[component][1])
     largest = max(shares, key=lambda component: shares[component][0])
-    found = [roofline.explanation(breakdown, component) for component in dict.fromkeys((dearest, largest))]
+    told = dict.fromkeys((Component.SOFTMAX_ATTENTION, dearest, largest))
+    found = [roofline.explanation(breakdown, component) for component in told]
     return [*(line for line in found if line is not None), peaks_line(peaks)]
 
 
