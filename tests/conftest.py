@@ -17,7 +17,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # What is kept of this machine from run to run is no concern of the tests, and theirs none of its user.
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="bertprof-tests-")
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers have that of who started them
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="bertprof-tests-")
 
 import pytest
 import rich.style  # noqa: F401 (draws from the global generator as it is imported)

@@ -19,7 +19,7 @@ class Beside(NamedTuple):
         cross_check: time the same forward by torch.profiler as well, on a CPU.
         trace: the file for a Chrome trace of one forward; None: none.
         peaks: the device's, those of the cache where it has some ("cached"), measured anew ("again"), or none.
-        memory: the peaks of memory, in theory and as measured.
+        memory: measure the peaks of memory.
         memory_limit_bytes: what batches have to fit into; None: that is not asked.
         training: ask it of training as well.
         energy: measure energy.

@@ -1,9 +1,8 @@
 """Memory of one forward: the theory against closed forms and against what torch really allocates; the process's peak
 against a system of files; a GPU's allocator that is a fake."""
 
-import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,14 @@ from torch import Tensor, nn
 
 import bertprof
 from bertprof import Component
-from bertprof.attribution import Region
-from bertprof.measure import live, memory
+from bertprof.attribution import Key, Region
+from bertprof.measure import flops, live, memory
 from bertprof.measure.anatomy import regions_of
 from bertprof.measure.clocks import HostClock
 from bertprof.measure.dispatch import fast_path
 from bertprof.measure.inputs import Inputs
-from bertprof.measure.memory import PeakClock, activation_peaks, allocated_peaks, held, lifeline, resident_peak
+from bertprof.measure.memory import PeakClock, allocated_peaks, held, lifeline, resident_peak
+from bertprof.measure.subject import Subject
 from bertprof.measure.timing import Marked
 from conftest import FAMILIES, tiny, tiny_twin
 
@@ -118,6 +118,11 @@ SCORES = 2 * 4 * 20 * 20 * 4
 """Bytes of one tensor of each kind in a tiny BERT on 2 × 20 tokens, with an inner layer as wide as it is published."""
 
 
+def activation_peaks(subject: Subject) -> Mapping[Key, int]:
+    assert subject.twin is not None
+    return flops.count_by_dispatch(subject.twin, subject.twin_inputs, subject.regions).alive_bytes
+
+
 def peaks_of(family: str, attention: str = "sdpa", tokens: int = 20) -> dict[Any, int]:
     model = tiny(family, attention, intermediate_size=128)
     return dict(activation_peaks(live.from_module(model, {"input_ids": ids(2, tokens)})))
@@ -204,7 +209,7 @@ def test_students_have_peaks(name: str):
     assert found.activation_peak_bytes == max(cost.activation_peak_bytes or 0 for cost in known)
 
 
-def test_where_it_cannot_be_followed_there_is_nothing_and_no_failure():
+def test_what_cannot_be_followed_without_storage_is_followed_with_it():
     class Stubborn(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -216,9 +221,11 @@ def test_where_it_cannot_be_followed_there_is_nothing_and_no_failure():
     model = Stubborn()
     subject = live.from_module(model, torch.zeros(1, 4))
     assert subject.twin is not None
-    assert activation_peaks(subject) == {}
-    assert activation_peaks(dataclasses.replace(subject, twin=None)) == {}
-    assert bertprof.profile(model, torch.zeros(1, 4), time=False).activation_peak_bytes is None
+    with pytest.raises(flops.CountingError):
+        activation_peaks(subject)
+    # It is run and counted itself: its input, the linear's result, the sum, and the product, 4 numbers of 4 bytes each
+    # and one of 4, of which the sum is gone before the product is there.
+    assert bertprof.profile(model, torch.zeros(1, 4), time=False).activation_peak_bytes == 3 * 16
 
 
 # On a CPU -------------------------------------------------------------------------------------------------------------

@@ -31,10 +31,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from bertprof.attribution import Crossing, Owner, Region, Walker
+from bertprof.attribution import Crossing, Key, Owner, Region, Walker
 from bertprof.errors import first_line
 from bertprof.measure.dispatch import Operation, deciding_as_it_runs, follow
 from bertprof.measure.inputs import Inputs, tensors_of
+from bertprof.measure.lifetimes import Alive
 from bertprof.measure.operators import (
     FUSED_ATTENTION,
     MATRIX_PRODUCTS,
@@ -78,6 +79,10 @@ class Counts:
         largest: the most bytes that one operator reads and writes, which memory must hold at one time, and which it is.
         calls: module path → how often the module was called, modules without operators included.
         units: module path → the units that called it.
+        alive_bytes: the most bytes of activations that are alive at a time while a row runs. Alive is what an operator
+            made and the forward still holds, each storage once whatever views there are of it, and the inputs, which
+            the caller holds. Weights and buffers are not in it, nor what a kernel takes for itself while it runs.
+            Fused attention makes its result and no scores; eager attention makes them.
         uncounted: operator → how often it occurred without being counted.
         caveats: what a reader must know of how it was counted, uncounted operators aside.
     """
@@ -87,6 +92,7 @@ class Counts:
     largest: tuple[int, str] = (0, "")
     calls: Counter[str] = field(default_factory=Counter)
     units: dict[str, set[int | None]] = field(default_factory=dict)
+    alive_bytes: dict[Key, int] = field(default_factory=dict)
     uncounted: Counter[str] = field(default_factory=Counter)
     caveats: list[Caveat] = field(default_factory=list)
 
@@ -144,6 +150,7 @@ def count(twin: nn.Module, inputs: Inputs, regions: Mapping[str, Region]) -> Cou
         try:
             counts = count_by_trace(twin, inputs, regions)
             counts.traffic, counts.largest = executed.traffic, executed.largest
+            counts.alive_bytes = executed.alive_bytes
             if counts.totals() == executed.totals():
                 return counts
             reason = "its trace does other work than the forward itself"
@@ -155,7 +162,7 @@ def count(twin: nn.Module, inputs: Inputs, regions: Mapping[str, Region]) -> Cou
 
 
 def count_by_trace(twin: nn.Module, inputs: Inputs, regions: Mapping[str, Region]) -> Counts:
-    """Counts along the traced graph. Arguments as `count`; no traffic.
+    """Counts along the traced graph. Arguments as `count`; no traffic, nothing alive.
 
     Raises:
         CountingError: the forward cannot be traced.
@@ -300,7 +307,7 @@ def count_by_dispatch(model: nn.Module, inputs: Inputs, regions: Mapping[str, Re
     Raises:
         CountingError: the forward fails.
     """
-    follower = _Counting(regions)
+    follower = _Counting(regions, inputs)
     try:
         follow(model, inputs, follower, methods_of(regions))
     except Exception as error:
@@ -311,8 +318,9 @@ def count_by_dispatch(model: nn.Module, inputs: Inputs, regions: Mapping[str, Re
 class _Counting:
     """Gives each operator that ran to the walker's owner of the moment."""
 
-    def __init__(self, regions: Mapping[str, Region]) -> None:
+    def __init__(self, regions: Mapping[str, Region], inputs: Inputs) -> None:
         self._walker = Walker(regions)
+        self._alive = Alive(tensor for _, tensor in inputs.tensors())
         self.counts = Counts(calls=self._walker.calls, units=self._walker.units)
 
     def enter(self, path: str) -> None:
@@ -329,6 +337,8 @@ class _Counting:
             self.counts.add(owner, operation.operator, operation.macs, operation.flops)
         self.counts.move(owner, operation.moved_bytes, operation.written_bytes)
         self.counts.largest = max(self.counts.largest, (operation.moved_bytes, operation.operator))
+        alive, key = self.counts.alive_bytes, (owner.unit, owner.component)
+        alive[key] = max(alive.get(key, 0), self._alive.ran(operation.name, operation.inputs, operation.outputs))
 
 
 def methods_of(regions: Mapping[str, Region]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from bertprof.measure.traffic import held_bytes
+from bertprof.measure.traffic import held_bytes, memory_of
 
 
 class Forgetting:
@@ -41,15 +41,26 @@ class Forgetting:
 
 
 class Alive:
-    """The memory that is alive of what was made since this began.
+    """The memory that is alive of what was made since this began, and of what is held anyway.
 
     Attributes:
-        bytes: of all storages that were made and are not gone yet, each once.
+        bytes: of what is held, and of all storages that were made and are not gone yet, each once.
     """
 
-    def __init__(self) -> None:
-        self.bytes = 0
+    def __init__(self, held: Iterable[torch.Tensor] = ()) -> None:
+        """
+        Args:
+            held: what whoever calls the forward holds, its inputs; of a slice the slice.
+        """
+        self.bytes = sum({memory_of(tensor): held_bytes(tensor) for tensor in held}.values())
         self._known: dict[int, weakref.ref[Any]] = {}
+
+    def ran(self, operator: str, inputs: Iterable[torch.Tensor], outputs: Iterable[torch.Tensor]) -> int:
+        """An operator ran, by its plain name; returns what is alive behind it, when its inputs still are."""
+        if operator != "lift_fresh":  # whose input the forward itself has just made, past all operators
+            self.given(inputs)
+        self.made(outputs)
+        return self.bytes
 
     def given(self, tensors: Iterable[torch.Tensor]) -> None:
         """These are there. Memory that nobody was seen to make was there before, and is not counted."""

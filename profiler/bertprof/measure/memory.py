@@ -17,31 +17,10 @@ from bertprof.measure.dispatch import Operation, follow
 from bertprof.measure.flops import methods_of
 from bertprof.measure.inputs import Inputs
 from bertprof.measure.lifetimes import Alive
-from bertprof.measure.subject import Subject
 from bertprof.measure.timing import Marked
-from bertprof.measure.traffic import held_bytes, memory_of
 from bertprof.measure.weights.quantised import stand_in, stored_bytes
 
 # In theory -----------------------------------------------------------------------------------------------------------
-
-
-def activation_peaks(subject: Subject) -> Mapping[Key, int]:
-    """The most bytes of activations that are alive at a time while each row runs, in theory.
-
-    Alive is what an operator made and the forward still holds, each storage once whatever views there are of it, and
-    the inputs of the forward, which its caller holds. Weights and buffers are not in it, nor what a kernel takes for
-    itself while it runs. Fused attention makes its result and no scores; eager attention makes them.
-
-    Returns:
-        bytes by unit and component; empty where there is no twin, or where it does not run without storage.
-    """
-    if subject.twin is None:
-        return {}
-    try:
-        steps = lifeline(subject.twin, subject.twin_inputs, subject.regions)
-    except Exception:  # as it may raise whatever the user's code does; counting has told of it
-        return {}
-    return _largest((step.key, step.alive_bytes) for step in steps)
 
 
 class Step(NamedTuple):
@@ -57,8 +36,7 @@ def lifeline(model: nn.Module, inputs: Inputs, regions: Mapping[str, Region]) ->
     Raises:
         Exception: whatever the forward raises.
     """
-    given = {memory_of(tensor): held_bytes(tensor) for _, tensor in inputs.tensors()}
-    recorder = _Recorder(regions, sum(given.values()))
+    recorder = _Recorder(regions, inputs)
     follow(model, inputs, recorder, methods_of(regions))
     return recorder.steps
 
@@ -66,10 +44,9 @@ def lifeline(model: nn.Module, inputs: Inputs, regions: Mapping[str, Region]) ->
 class _Recorder:
     """Notes what is alive behind each operator, when its inputs still are."""
 
-    def __init__(self, regions: Mapping[str, Region], given_bytes: int) -> None:
+    def __init__(self, regions: Mapping[str, Region], inputs: Inputs) -> None:
         self._walker = Walker(regions)
-        self._given_bytes = given_bytes
-        self._alive = Alive()
+        self._alive = Alive(tensor for _, tensor in inputs.tensors())
         self.steps: list[Step] = []
 
     def enter(self, path: str) -> None:
@@ -79,11 +56,9 @@ class _Recorder:
         self._walker.leave(path)
 
     def operate(self, operation: Operation) -> None:
-        if operation.name != "lift_fresh":  # whose input the forward itself has just made, past all operators
-            self._alive.given(operation.inputs)
-        self._alive.made(operation.outputs)
         owner = self._walker.owner_of(operation.parameters)
-        self.steps.append(Step((owner.unit, owner.component), self._given_bytes + self._alive.bytes))
+        alive_bytes = self._alive.ran(operation.name, operation.inputs, operation.outputs)
+        self.steps.append(Step((owner.unit, owner.component), alive_bytes))
 
 
 def _largest(amounts: Iterator[tuple[Key, int]]) -> dict[Key, int]:

@@ -66,7 +66,7 @@ def _measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
     for subject in subjects:
         options.progress("counting", 0.0)
         found = _count(subject, may_run=options.time)
-        counted.append(_with_memory(subject, found, options.beside))
+        counted.append(_with_fits(subject, found, options.beside))
     if not options.time:
         return [breakdown(s, c, None, options.label) for s, c in zip(subjects, counted, strict=True)]
     with ExitStack() as stack:
@@ -116,21 +116,18 @@ def _measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
         records = []
         for i, (subject, found, kept) in enumerate(zip(subjects, counted, series, strict=True)):
             found.caveats.extend(noise.caveats([ns / 1e6 for ns in kept.bare_ns], watch))
-            clock = marked[i].clock.name
             timed = Timed(
-                kept_of(kept, rounds),
-                *(
-                    kept.style,
-                    clock,
-                    threads,
-                    besides[i],
-                    highest[i],
-                    load_ms[i],
-                    p95_of(kept),
-                    lengths,
-                    run,
-                    watch.gpu,
-                ),
+                kept=kept_of(kept, rounds),
+                style=kept.style,
+                clock=marked[i].clock.name,
+                threads=threads,
+                beside=besides[i],
+                peak_memory_bytes=highest[i],
+                load_ms=load_ms[i],
+                p95_ms=p95_of(kept),
+                yardstick=lengths,
+                run=run,
+                gpu=watch.gpu,
             )
             record = breakdown(subject, found, timed, options.label)
             beside.better_peaks(record, besides[i], subject.device, threads, options.beside)
@@ -138,10 +135,8 @@ def _measure(subjects: Sequence[Subject], options: Options) -> list[Breakdown]:
         return records
 
 
-def _with_memory(subject: Subject, counted: Counted, asked: Beside) -> Counted:
-    """What was counted, with the peaks of activations and which batch sizes fit, where that was asked."""
-    if asked.memory:
-        counted = counted._replace(activation_peaks=memory.activation_peaks(subject))
+def _with_fits(subject: Subject, counted: Counted, asked: Beside) -> Counted:
+    """What was counted, with which batch sizes fit, where that was asked."""
     if asked.memory_limit_bytes is None:
         return counted
     stored = sum(size.parameter_bytes for size in counted.storage.values())
@@ -235,6 +230,7 @@ def _gathered(subject: Subject, model: nn.Module, counts: flops.Counts) -> Count
         _useful(subject, counts),
         storage,
         modules,
+        counts.alive_bytes,
         [*subject.caveats, *counts.caveats, *counts.uncounted_caveats()],
     )
 

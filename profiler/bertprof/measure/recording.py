@@ -35,8 +35,8 @@ class Counted(NamedTuple):
     useful: dict[Key, int] | None  # MACs of tokens that are no padding
     storage: dict[Owner, Storage]
     modules: list[Module]
+    alive_bytes: dict[Key, int]  # of activations, the most at a time while a row runs
     caveats: list[Caveat]
-    activation_peaks: Mapping[Key, int] = {}  # bytes alive at a time, in theory
     memory_limit_bytes: int | None = None
     fits: list[Fit] | None = None
 
@@ -209,7 +209,7 @@ def _costs(counted: Counted, kept: Kept | None, beside: Found) -> list[Cost]:
             flops=sum(operator.flops for operator in operators.values()),
             bytes_moved=sum(t.moved_bytes for t in traffic),
             activation_bytes=sum(t.activation_bytes for t in traffic),
-            activation_peak_bytes=counted.activation_peaks.get(key),
+            activation_peak_bytes=counted.alive_bytes.get(key),
             allocated_peak_bytes=beside.allocated_bytes.get(key),
             operators=operators,
             time_ms=None if kept is None else times.get(key, [0.0] * len(kept.instrumented)),
