@@ -44,6 +44,10 @@ class Region:
     joins: bool = False
 
 
+Key = tuple[int | None, Component]
+"""A row of a record: the unit and the component."""
+
+
 class Owner(NamedTuple):
     """To whom a stretch of work belongs."""
 
@@ -51,9 +55,10 @@ class Owner(NamedTuple):
     component: Component
     path: str
 
-
-Key = tuple[int | None, Component]
-"""A row of a record: the unit and the component."""
+    @property
+    def key(self) -> Key:
+        """The row that it belongs to."""
+        return self.unit, self.component
 
 
 class Crossing(NamedTuple):

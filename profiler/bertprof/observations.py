@@ -110,6 +110,10 @@ class Peaks(msgspec.Struct, kw_only=True):
 # Memory ---------------------------------------------------------------------------------------------------------------
 
 
+ENDLESS = 1 << 40
+"""Sequences at which the search for the largest batch ends: from there on none takes memory."""
+
+
 class Fit(msgspec.Struct, kw_only=True):
     """What one batch size needs, in bytes, in theory, and whether it is within the limit.
 

@@ -60,7 +60,7 @@ def test_theory_is_what_bert_allocates_but_for_blocks_and_kernels_own(attention:
     device = torch.device("cuda", torch.cuda.current_device())
     size = {"hidden_size": 256, "intermediate_size": 1024, "max_position_embeddings": 128}
     ids = torch.ones(8, 128, dtype=torch.long)
-    theory = max(s.alive_bytes for s in lifeline(tiny_twin("bert", attention, **size), Inputs((ids,)), {})) - ids.nbytes
+    theory = max(lifeline(tiny_twin("bert", attention, **size), Inputs((ids,)))) - ids.nbytes
     model, inputs = tiny("bert", attention, **size).to(device), Inputs((ids.to(device),))
     subject = Marked(model, inputs, regions_of(model), clock_for(device))
     with torch.inference_mode():

@@ -105,7 +105,7 @@ def test_every_family_needs_at_any_batch_what_following_that_batch_says(family: 
     given = Inputs(kwargs={"input_ids": ids()}).for_twin()
 
     def alive(sequences: int) -> list[int]:
-        return [step.alive_bytes for step in lifeline(twin, at_batch(given, 2, sequences), {})]
+        return lifeline(twin, at_batch(given, 2, sequences))
 
     def saved(sequences: int) -> list[int]:
         return [saved_bytes(twin, at_batch(given, 2, sequences))]

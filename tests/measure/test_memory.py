@@ -32,7 +32,7 @@ def ids(batch: int = 2, tokens: int = 20) -> Tensor:
 
 def courses(model: nn.Module, *args: Any, **kwargs: Any) -> list[int]:
     """What is alive behind each operator."""
-    return [step.alive_bytes for step in lifeline(model, Inputs(args, kwargs), {})]
+    return lifeline(model, Inputs(args, kwargs))
 
 
 # In theory: closed forms ----------------------------------------------------------------------------------------------

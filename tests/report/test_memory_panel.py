@@ -1,8 +1,8 @@
 """The panels of memory, on records by hand."""
 
 from bertprof import Component
-from bertprof.observations import Fit
-from bertprof.record import Breakdown
+from bertprof.observations import ENDLESS, Fit
+from bertprof.record import Breakdown, Caveat
 from bertprof.report import markdown, terminal
 from bertprof.report.memory import THEORY, fits_panel, panel
 from handmade import cost, made
@@ -113,6 +113,20 @@ def test_one_sequence_is_no_plural_and_where_only_a_given_batch_is_known_it_is_n
     assert seven.notes[0].startswith(
         "inference: not even 7 sequences of 1,024 tokens: 6.230 GB of weights, and 100.0 GB"
     )
+
+
+def test_where_the_batch_cannot_be_changed_no_largest_is_claimed():
+    one = fitted(fit(batch=64))
+    one.caveats.append(Caveat(code="fits-one-batch", text="why"))
+    found = fits_panel(one)
+    assert found is not None
+    assert found.notes[0] == "inference: 64 sequences of 1,024 tokens fit; of no other batch it can be told."
+
+
+def test_what_takes_no_memory_has_no_largest_batch():
+    found = fits_panel(fitted(fit(batch=2 * ENDLESS - 1)))
+    assert found is not None
+    assert found.notes[0] == "inference: as many sequences as you like, since none takes memory."
 
 
 def test_where_nothing_could_be_told_there_is_no_panel():

@@ -11,7 +11,6 @@ from functools import cache
 from typing import Literal, NamedTuple
 
 import torch
-from torch import nn
 
 from bertprof.errors import shortened
 from bertprof.measure.inputs import Inputs
@@ -19,7 +18,7 @@ from bertprof.measure.memory import lifeline
 from bertprof.measure.parameters import Storage
 from bertprof.measure.subject import Subject
 from bertprof.measure.training import saved_bytes
-from bertprof.observations import Fit
+from bertprof.observations import ENDLESS, Fit
 from bertprof.record import Caveat
 
 WEIGHT, GRADIENT, OPTIMIZER = 2, 2, 12
@@ -27,9 +26,6 @@ WEIGHT, GRADIENT, OPTIMIZER = 2, 2, 12
 
 MOST_ROWS = 10
 """Rows of a mode, beside those of batch 1, of the given batch and of the largest that fits."""
-
-_MOST_SEQUENCES = 1 << 40
-"""Where the search ends for what needs no memory."""
 
 _FOLLOWED = (2, 4, 8)
 """The batch sizes that are followed to know all larger ones: two make a line, the third says whether it is one. One
@@ -55,7 +51,7 @@ def fits(subject: Subject, parameter_bytes: int, limit_bytes: int, *, training: 
     if twin is None:
         return [], [_unknown("the model cannot be copied without its weights")]
     count = sum(parameter.numel() for parameter in twin.parameters())
-    modes = [_Needs("inference", parameter_bytes, None, None, lambda inputs: _alive(twin, inputs))]
+    modes = [_Needs("inference", parameter_bytes, None, None, lambda inputs: lifeline(twin, inputs))]
     if training:
         held = (count * WEIGHT, count * GRADIENT, count * OPTIMIZER)
         modes.append(_Needs("training", *held, lambda inputs: [saved_bytes(twin, inputs)]))
@@ -83,10 +79,6 @@ def _compressed(storage: Storage) -> bool:
 
 def _unknown(why: str) -> Caveat:
     return Caveat(code="fits-unknown", text=f"which batch sizes fit is not known: {why}")
-
-
-def _alive(twin: nn.Module, inputs: Inputs) -> list[int]:
-    return [step.alive_bytes for step in lifeline(twin, inputs, {})]
 
 
 class _Needs(NamedTuple):
@@ -196,7 +188,7 @@ def _largest(fits: Callable[[int], bool]) -> int:
     if not fits(1):
         return 0
     low = 1
-    while low < _MOST_SEQUENCES and fits(2 * low):
+    while low < ENDLESS and fits(2 * low):
         low *= 2
     high = 2 * low
     while high - low > 1:

@@ -337,7 +337,7 @@ class _Counting:
             self.counts.add(owner, operation.operator, operation.macs, operation.flops)
         self.counts.move(owner, operation.moved_bytes, operation.written_bytes)
         self.counts.largest = max(self.counts.largest, (operation.moved_bytes, operation.operator))
-        alive, key = self.counts.alive_bytes, (owner.unit, owner.component)
+        alive, key = self.counts.alive_bytes, owner.key
         alive[key] = max(alive.get(key, 0), self._alive.ran(operation.name, operation.inputs, operation.outputs))
 
 

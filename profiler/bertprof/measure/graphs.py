@@ -62,7 +62,7 @@ def by_graph(marked: Marked, cuda: "Cuda | None" = None) -> tuple[OtherClock, Ma
     for tape in replayed(marked, cuda or Cuda(next(marked.model.parameters()).device)):
         owned: dict[Key, int] = {}
         for owner, spent_ns in marked.attribute(tape).items():
-            owned[owner.unit, owner.component] = owned.get((owner.unit, owner.component), 0) + spent_ns
+            owned[owner.key] = owned.get(owner.key, 0) + spent_ns
         # Rounding the running sum, not each row, keeps the rounded rows' sum the rounded total.
         running = ticks = 0
         for key, spent_ns in owned.items():  # the same in every replay

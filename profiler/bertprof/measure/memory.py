@@ -5,16 +5,14 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from bertprof.attribution import Key, Region, Walker
+from bertprof.attribution import Key, Walker
 from bertprof.measure import host
 from bertprof.measure.clocks import Tape
 from bertprof.measure.dispatch import Operation, follow
-from bertprof.measure.flops import methods_of
 from bertprof.measure.inputs import Inputs
 from bertprof.measure.lifetimes import Alive
 from bertprof.measure.timing import Marked
@@ -23,42 +21,32 @@ from bertprof.measure.weights.quantised import stand_in, stored_bytes
 # In theory -----------------------------------------------------------------------------------------------------------
 
 
-class Step(NamedTuple):
-    """An operator that ran: whose it is, and the bytes that are alive behind it."""
-
-    key: Key
-    alive_bytes: int
-
-
-def lifeline(model: nn.Module, inputs: Inputs, regions: Mapping[str, Region]) -> list[Step]:
-    """What is alive behind each operator of a forward. Arguments as `flops.count_by_dispatch`.
+def lifeline(model: nn.Module, inputs: Inputs) -> list[int]:
+    """The bytes of activations that are alive behind each operator of a forward; `flops.Counts` says what that is.
 
     Raises:
         Exception: whatever the forward raises.
     """
-    recorder = _Recorder(regions, inputs)
-    follow(model, inputs, recorder, methods_of(regions))
-    return recorder.steps
+    recorder = _Recorder(inputs)
+    follow(model, inputs, recorder)
+    return recorder.alive_bytes
 
 
 class _Recorder:
     """Notes what is alive behind each operator, when its inputs still are."""
 
-    def __init__(self, regions: Mapping[str, Region], inputs: Inputs) -> None:
-        self._walker = Walker(regions)
+    def __init__(self, inputs: Inputs) -> None:
         self._alive = Alive(tensor for _, tensor in inputs.tensors())
-        self.steps: list[Step] = []
+        self.alive_bytes: list[int] = []
 
     def enter(self, path: str) -> None:
-        self._walker.enter(path)
+        pass
 
     def leave(self, path: str) -> None:
-        self._walker.leave(path)
+        pass
 
     def operate(self, operation: Operation) -> None:
-        owner = self._walker.owner_of(operation.parameters)
-        alive_bytes = self._alive.ran(operation.name, operation.inputs, operation.outputs)
-        self.steps.append(Step((owner.unit, owner.component), alive_bytes))
+        self.alive_bytes.append(self._alive.ran(operation.name, operation.inputs, operation.outputs))
 
 
 def _largest(amounts: Iterator[tuple[Key, int]]) -> dict[Key, int]:
@@ -174,7 +162,7 @@ def _by_key(marked: Marked, tape: Tape) -> Iterator[tuple[Key, int]]:
     """Whose each interval of a tape is."""
     walker = Walker(marked.regions)
     for amount, code in itertools.zip_longest(tape.intervals_ns, tape.codes):  # one interval more
-        yield (walker.owner.unit, walker.owner.component), amount
+        yield walker.owner.key, amount
         if code is not None:
             walker.cross(marked.crossings[code])
 

@@ -263,7 +263,7 @@ def _macs_by_key(parts: Sequence[flops.Counts]) -> Counter[Key]:
     sums: Counter[Key] = Counter()
     for part in parts:
         for owner, (macs, _) in part.totals().items():
-            sums[owner.unit, owner.component] += macs
+            sums[owner.key] += macs
     return sums
 
 

@@ -179,16 +179,16 @@ def _ms(ticks: int) -> float:
 def _costs(counted: Counted, kept: Kept | None, beside: Found) -> list[Cost]:
     """One row for each unit and component that has parameters, FLOPs or time."""
     owners = {*counted.operators, *counted.storage, *counted.traffic}
-    keys: set[Key] = {(owner.unit, owner.component) for owner in owners}
+    keys: set[Key] = {owner.key for owner in owners}
     times: dict[Key, Samples] = {}
     if kept is not None:
         for owner, samples in kept.rows.items():
-            before = times.get((owner.unit, owner.component), [0.0] * len(samples))
-            times[owner.unit, owner.component] = [round(a + b, 4) for a, b in zip(before, samples, strict=True)]
+            before = times.get(owner.key, [0.0] * len(samples))
+            times[owner.key] = [round(a + b, 4) for a, b in zip(before, samples, strict=True)]
         keys |= times.keys()
     costs = []
     for key in keys:
-        mine = [owner for owner in owners if (owner.unit, owner.component) == key]
+        mine = [owner for owner in owners if owner.key == key]
         storage = total_storage(counted.storage[owner] for owner in mine if owner in counted.storage)
         traffic = [counted.traffic[owner] for owner in mine if owner in counted.traffic]
         operators: dict[str, Operator] = {}

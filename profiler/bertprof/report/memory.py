@@ -4,12 +4,9 @@ from collections.abc import Iterable, Sequence
 
 from bertprof import formatting
 from bertprof.components import Component
-from bertprof.observations import Fit
+from bertprof.observations import ENDLESS, Fit
 from bertprof.record import Breakdown
 from bertprof.report.panels import Panel
-
-ENDLESS = 1 << 40
-"""Sequences from which on nothing limits them."""
 
 THEORY = (
     "In theory: the inputs, and what operators made and the forward still holds. What kernels take for themselves "

@@ -15,6 +15,7 @@ What that means, and what it does not:
 """
 
 import math
+import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -54,6 +55,7 @@ def of(
     new_event: Callable[[], Any] = _event,
     now: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    order: random.Random | None = None,
 ) -> tuple[Energy, Mapping[Key, Samples]]:
     """The energy of a forward and of its rows, in mJ, one sample a trial; or why there is none.
 
@@ -63,8 +65,9 @@ def of(
         device_ms: for how long each row kept the device busy, where that is known; otherwise it is found out.
         cuda: what captures graphs; for tests, as are
         new_event: makes an event with `record(stream)`, `query()` and `elapsed_time(later) -> milliseconds`,
-        now: seconds of a clock, and
-        sleep: waits for some seconds.
+        now: seconds of a clock,
+        sleep: waits for some seconds, and
+        order: what draws the order of trials.
 
     Returns:
         how it was measured, and the samples by row; no rows where it is unavailable.
@@ -74,7 +77,7 @@ def of(
         return Energy(unavailable=text), {}
     try:
         with host.nvml(device) as gpu, torch.inference_mode():
-            meter = Meter(gpu, cuda or Cuda(device), new_event, now, sleep)
+            meter = Meter(gpu, cuda or Cuda(device), new_event, now, sleep, order)
             return _measured(marked, meter, device_ms)
     except Exception as error:  # whatever it is, it takes nothing but the energy from the record
         return Energy(unavailable=shortened(error)), {}
@@ -147,7 +150,7 @@ def _busy(marked: Marked, device_ms: Mapping[Key, Samples], cuda: Cuda) -> dict[
     with marked.marks():
         for _ in range(_BUSY_RUNS):
             for owner, spent_ns in marked.attribute(marked.run()).items():
-                key = (owner.unit, owner.component)
+                key = owner.key
                 busy[key] = busy.get(key, 0.0) + spent_ns
     return busy
 

@@ -67,6 +67,7 @@ class Meter:
         new_event: Callable[[], Any],
         now: Callable[[], float],
         sleep: Callable[[float], None],
+        order: random.Random | None = None,
     ) -> None:
         """
         Args:
@@ -75,13 +76,14 @@ class Meter:
             new_event: makes an event with `record(stream)`, `query()` and `elapsed_time(later) -> milliseconds`.
             now: seconds of a clock.
             sleep: waits for some seconds.
+            order: what draws the order of trials; for tests. Otherwise no two measurements have the same.
         """
         self.cuda = cuda
         self._gpu = gpu
         self._new_event = new_event
         self._now = now
         self._sleep = sleep
-        self._order = random.Random()  # not the global one, which stays as it is
+        self._order = order or random.Random()  # not the global one, which stays as it is
 
     def expect_usable(self) -> None:
         """
