@@ -164,6 +164,7 @@ def test_the_action_compares_and_goes_on_to_the_comment(tmp_path: Path):
     assert "::error title=bertprof%3A parameters%3A+0 failed::" in stderr
     assert Path(outputs["markdown"]).read_text().startswith("<!-- bertprof:diff -->")
     assert difference.load(outputs["json"]).exit_code() == 1
+    assert difference.load(outputs["html"]).exit_code() == 1
     assert (tmp_path / "summary.md").read_text().count("<!-- bertprof:diff -->") == 2
     # What cannot be compared at all leaves no report of an earlier run behind.
     outputs, _ = compare(tmp_path, "a.json", "--version", "")

@@ -71,7 +71,7 @@ def test_views(by: str, run: Any):
     result = run("report", REAL, "--by", by)
     assert result.exit_code == 0
     first = {"group": "embedding", "component": "embedding", "unit": "unit 0", "module": "(model)"}[by]
-    assert any(line.strip().startswith(first) for line in result.stdout.splitlines()[4:7])
+    assert any(line.strip().startswith(first) for line in result.stdout.splitlines()[4:8])
 
 
 def test_json_goes_to_stdout_and_is_the_record(run: Any, folder: Any):
@@ -265,6 +265,11 @@ def test_an_error_of_ours_that_should_not_be(run: Any, monkeypatch: pytest.Monke
     assert "Traceback" in debugged.stderr
 
 
+def test_a_word_that_is_none_of_several(run: Any):
+    result = run("report", REAL, "--by", "foo")
+    failed(result, "Invalid value for '--by': 'foo' is not one of 'group', 'component', 'unit', 'cell', 'module' (see")
+
+
 def test_without_arguments_it_explains_itself(run: Any):
     result = run()
     assert result.exit_code == 2
@@ -364,6 +369,7 @@ def test_a_model_of_17_billion_parameters_on_paper(tmp_path: Path):
     layers, hidden, tokens = 78, 4256, 1024
     assert found.total("parameters") == 17_176_845_728
     assert found.total("macs") == layers * (12 * tokens * hidden**2 + 2 * tokens**2 * hidden)
+    assert found.total("time_ms") is None
 
 
 def test_a_model_that_does_not_fit_is_refused_before_it_is_built(run: Any, monkeypatch: pytest.MonkeyPatch):

@@ -310,6 +310,8 @@ def test_what_is_no_side(run: Any, tmp_path: Path):
     failed(run("diff", "", a), "a side of the diff is empty")
     failed(run("breakdown", "bert-base-uncased", "--no-time", "--processes", "3"), "--processes", "--no-time")
     failed(run("diff", a, "none.json"), "none.json", "there is no such file")
+    failed(run("diff", a, "none.html"), "none.html", "there is no such file", "breakdown -o none.html")
+    failed(run("diff", "none.json.gz", a), "none.json.gz", "there is no such file", "breakdown -o none.json`")
     (tmp_path / "empty").mkdir()
     failed(run("diff", a, "empty"), "holds no records")
     (tmp_path / "broken.json").write_text("{")

@@ -1,12 +1,15 @@
 """`bertprof survey table1` and `survey methods` on the command line: options, files, errors."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bertprof import session
+from bertprof import documents, session
+from bertprof.cli.survey import file_name
+from bertprof.difference import Diff
 from bertprof.survey import approaches, methods
 from conftest import failed, run_light
 from surveyed import BASE, by_hand
@@ -124,3 +127,37 @@ def test_two_real_methods_end_to_end(run: Any, tmp_path: Path, monkeypatch: pyte
     assert [each.name for each in document.rows if each.measured is not None] == ["TinyBERT4", "Zhao's vocabulary"]
     assert all(each.failed is None for each in document.rows)
     assert document.workload.clock == "host"
+
+
+def test_each_method_has_a_page(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    kept = {"Zhao's vocabulary": ("--segments 24,296",), "TinyBERT4": ()}
+    rows = tuple(
+        a._replace(model=None, why_not="not now")
+        if a.name not in kept
+        else a
+        if not kept[a.name]
+        else a._replace(segments=(24, 296))
+        for a in approaches.APPROACHES
+    )
+    monkeypatch.setattr(approaches, "APPROACHES", rows)
+    result = run("survey", "methods", "--no-time", "--batch-size", 2, "--pages", "pages", "-o", "m.json")
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in sorted((tmp_path / "pages").iterdir())] == [
+        "tinybert4.html",
+        "zhao-s-vocabulary.html",
+    ]
+    document = methods.load(tmp_path / "m.json")
+    for row in (row for row in document.rows if row.measured is not None):
+        diff = documents.load_any(tmp_path / "pages" / f"{file_name(row.name)}.html")
+        assert isinstance(diff, Diff)
+        assert methods.measured_of(diff) == row.measured
+        assert diff.command is not None
+        assert diff.command.startswith(f"bertprof diff bert-base-uncased {shlex.quote(row.model or '')}")
+        assert diff.command.endswith(f"{''.join(f' {words}' for words in kept[row.name])} --batch-size 2 --no-time")
+
+
+def test_saved_methods_hold_no_pages(run: Any, tmp_path: Path):
+    by_hand().save(tmp_path / "m.json")
+    failed(run("survey", "methods", "--record", "m.json", "--pages", "pages"), "--pages", "measure again")
+    (tmp_path / "file").write_text("")
+    failed(run("survey", "methods", "--no-time", "--pages", "file"), "file")

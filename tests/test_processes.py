@@ -27,7 +27,14 @@ def model(tmp_path: Path) -> str:
 
 
 @pytest.mark.slow
-def test_the_repeats_of_each_process_stand_one_after_another(model: str):
+def test_the_repeats_of_each_process_stand_one_after_another(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+):
+    # A module of the working directory does not shadow Python's own.
+    shadow = tmp_path / "here"
+    shadow.mkdir()
+    (shadow / "statistics.py").write_text("raise ImportError('shadowed')")
+    monkeypatch.chdir(shadow)
     told: list[tuple[str, float]] = []
     pooled = session.breakdown(model, processes=3, **QUICK, progress=lambda step, done: told.append((step, done)))
     assert told == [("process 1 of 3", 0), ("process 2 of 3", 1 / 3), ("process 3 of 3", 2 / 3)]
@@ -144,14 +151,3 @@ def test_a_child_ends_with_its_parent(tmp_path: Path, model: str):
             return
         time.sleep(0.1)
     pytest.fail("the child goes on")
-
-
-@pytest.mark.slow
-def test_a_module_of_the_working_directory_does_not_shadow_python_s_own(
-    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
-):
-    shadow = tmp_path / "here"
-    shadow.mkdir()
-    (shadow / "statistics.py").write_text("raise ImportError('shadowed')")
-    monkeypatch.chdir(shadow)
-    assert session.breakdown(model, processes=2, **QUICK).processes == 2

@@ -1,34 +1,41 @@
-"""Every command of the README runs, and what it says of the project is so."""
+"""Every command of the README and of the texts that lead on from it runs, and what they say of the project is so."""
 
 import re
 import shlex
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from bertprof import report
+from bertprof import processes, report
 from bertprof.cli import app
 from bertprof.components import Component
 from conftest import tiny
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+TEXTS = ("README.md", "docs/models.md", "docs/reports.md")
 
 
-def blocks(language: str) -> list[str]:
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language: str, text: str = "README.md") -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / text).read_text(), flags=re.MULTILINE | re.DOTALL)
     return [block for name, block in found if name == language]
 
 
-COMMANDS = [line.partition("#")[0].strip() for block in blocks("bash") for line in block.splitlines() if line.strip()]
+def commands(text: str) -> list[str]:
+    lines = (line for block in blocks("bash", text) for line in block.splitlines())
+    return [line.partition("#")[0].strip() for line in lines if line.strip()]
 
 
-def test_commands_are_found():
-    assert len(COMMANDS) >= 10
-    assert {shlex.split(command)[0] for command in COMMANDS} == {"make", "bertprof"}
+@pytest.mark.parametrize("text", TEXTS)
+def test_commands_are_found(text: str):
+    found = commands(text)
+    assert len(found) >= 8
+    assert {shlex.split(command)[0] for command in found} <= {"make", "bertprof"}
 
 
 def hurried(arguments: list[str]) -> None:
@@ -48,17 +55,27 @@ def hurried(arguments: list[str]) -> None:
         arguments += ["--max-time", "0s"]
 
 
+def in_this_process(command: list[str], **options: Any) -> "subprocess.CompletedProcess[str]":
+    """What a process of its own would answer; that there are such is for test_processes.py, test_segments.py and
+    test_ci.py."""
+    *_, request, answer, _ = command
+    processes.main(request, answer, "-1")
+    return subprocess.CompletedProcess(command, 0, "", "")
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("few_rounds")
-def test_every_bertprof_command_runs_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_bertprof_command_runs_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(processes, "subprocess", SimpleNamespace(**{**vars(subprocess), "run": in_this_process}))
     # What the commands ask for: a checkpoint, the model of the text, the setting of the text.
     tiny("bert", max_position_embeddings=200).save_pretrained("my-checkpoint")
-    (model,) = (block for block in blocks("python") if block.startswith("# mymodel.py"))
-    Path("mymodel.py").write_text(model)
-    (setting,) = blocks("toml")
-    Path("pyproject.toml").write_text(setting)
-    for command in COMMANDS:
+    for model in (block for block in blocks("python", text) if block.startswith("# mymodel.py")):
+        Path("mymodel.py").write_text(model)
+    for setting in blocks("toml", text):
+        Path("pyproject.toml").write_text(setting)
+    for command in commands(text):
         program, *arguments = shlex.split(command)
         if program != "bertprof":
             continue
@@ -72,9 +89,13 @@ def test_every_bertprof_command_runs_in_order(tmp_path: Path, monkeypatch: pytes
 
 
 def test_make_targets_exist():
-    makes = [command for command in COMMANDS if command.startswith("make")]
+    makes = [command for command in commands("README.md") if command.startswith("make")]
     assert makes == ["make run", "make test"]
-    for command in [*makes, "make check", "make bench", "make reports"]:
+    named = re.findall(
+        r"`(make [a-z-]+)`", "".join((ROOT / text).read_text() for text in (*TEXTS, "reports/README.md"))
+    )
+    assert {"make check", "make bench", "make bench-peers", "make reports", "make published"} <= set(named)
+    for command in dict.fromkeys([*makes, *named]):
         done = subprocess.run(
             [*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True, text=True, timeout=60
         )
@@ -84,22 +105,26 @@ def test_make_targets_exist():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("few_rounds")
-def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("text", "timed", "leaves"),
+    [("README.md", 2, "distilbert.json"), ("docs/models.md", 1, ""), ("docs/reports.md", 0, "units.pdf")],
+)
+def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, timed: int, leaves: str):
     monkeypatch.chdir(tmp_path)
-    (code,) = (block for block in blocks("python") if block.startswith("import bertprof"))
+    (code,) = (block for block in blocks("python", text) if block.startswith("import bertprof"))
     code = code.replace('device="cpu")', 'device="cpu", min_time_s=0)').replace(
         "dtype=torch.long))", "dtype=torch.long), min_time_s=0)"
     )
-    assert code.count("min_time_s=0") == 3
+    assert code.count("min_time_s=0") == timed
     with torch.random.fork_rng():
-        exec(compile(code, "README.md", "exec"), {})
-    assert (tmp_path / "distilbert.json").exists()
+        exec(compile(code, text, "exec"), {})
+    assert (tmp_path / leaves).exists()
 
 
-def test_files_and_links_exist():
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        if not target.startswith("http"):
-            assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("text", [*TEXTS, "docs/methods.md", "docs/measuring.md", "docs/ci.md"])
+def test_files_and_links_exist(text: str):
+    found = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / text).read_text())
+    assert [t for t in found if not t.startswith("http") and not (ROOT / text).parent.joinpath(t).exists()] == []
 
 
 def test_the_map_names_files_that_exist_and_none_is_forgotten():

@@ -26,7 +26,8 @@ def test_a_real_record_comes_back_as_it_was_but_of_this_version(tmp_path: Path):
     breakdown.save(tmp_path / "again.json")
     old, new = REAL.read_text().splitlines(), (tmp_path / "again.json").read_text().splitlines()
     assert [line for line in new if line not in old] == [
-        ' "schema_version": "1.5",',
+        ' "schema_version": "1.6",',
+        ' "command": null,',
         *(line for line in new if line.startswith((' "workload": ', ' "host": '))),
         ' "checkpoint": null,',
         ' "kept_units": null,',
@@ -66,7 +67,7 @@ def test_what_an_older_record_always_had_it_must_have():
 )
 def test_from_its_version_on_a_field_has_to_be_there(version: str, missing: str | None):
     if missing is None:
-        assert record.decode(changed(schema_version=version), "b.json").schema_version == "1.5"
+        assert record.decode(changed(schema_version=version), "b.json").schema_version == "1.6"
         return
     where = r"\$.workload" if missing == "segments" else r"\$"
     with pytest.raises(RecordError, match=rf"missing required field `{missing}` - at `{where}`"):
@@ -85,6 +86,14 @@ def test_from_its_version_on_a_field_has_to_be_there(version: str, missing: str 
             record.decode(changed(schema_version=version, **lacking), "b.json")
     read = record.decode(changed(schema_version=version, **whole), "b.json")
     assert (read.run, read.p95_ms) == ("r", 120.0)
+
+
+def test_the_command_came_with_1_6():
+    newest = json.loads(record.encode(bertprof.load(REAL)))
+    del newest["command"]
+    with pytest.raises(RecordError, match=r"missing required field `command` - at `\$`"):
+        record.decode(json.dumps(newest).encode(), "b.json")
+    assert record.decode(json.dumps({**newest, "schema_version": "1.5"}).encode(), "b.json").command is None
 
 
 def test_a_checkpoint_is_read_and_its_fields_are_required():
@@ -202,7 +211,7 @@ def changed(**changes: Any) -> bytes:
         ({"workload": DELETE}, "missing required field `workload`"),
         ({"workload__batch_size": 0}, r">= 1 - at `\$.workload.batch_size`"),
         ({"schema": "something.else"}, 'no "schema": "bertprof.breakdown"'),
-        ({"schema_version": "2.3"}, "record version 2.3; this bertprof reads up to 1.5: upgrade it"),
+        ({"schema_version": "2.3"}, "record version 2.3; this bertprof reads up to 1.6: upgrade it"),
         ({"schema_version": 1}, "no usable schema_version"),
         ({"schema_version": "x"}, "no usable schema_version"),
         ({"schema_version": "1"}, "no usable schema_version"),
@@ -266,7 +275,7 @@ def test_unknown_fields_of_a_newer_minor_version_are_tolerated():
     read = record.decode(json.dumps(newer).encode(), "b.json")
     assert read.total("parameters") == 109_482_240
     # What is written again is what this version knows, and says so.
-    assert b'"schema_version": "1.5"' in record.encode(read)
+    assert b'"schema_version": "1.6"' in record.encode(read)
 
 
 @pytest.mark.parametrize(
@@ -441,3 +450,11 @@ def test_missing_files_and_folders(tmp_path: Path):
         bertprof.load(tmp_path / "none.json")
     with pytest.raises(RecordError, match="cannot read"):
         bertprof.load(tmp_path)
+
+
+def test_at_a_prompt_it_is_one_line():
+    breakdown = record.load(REAL)
+    counts = "12 units, 109,482,240 parameters, 11,174,215,680 MACs"
+    assert repr(breakdown).startswith(f"<Breakdown of 'bert-base-uncased': {counts}, ")
+    breakdown.label = "a\nb"
+    assert "\n" not in repr(breakdown)

@@ -221,11 +221,15 @@ class Diff(msgspec.Struct, kw_only=True):
 
         return diff_frame(self, by)
 
-    def figure(self) -> "matplotlib.figure.Figure":
-        """Before beside after by component, as a matplotlib Figure."""
-        from bertprof.report.figure import diff_figure
+    def figure(self, figure: str | None = None, width_mm: float | None = None) -> "matplotlib.figure.Figure":
+        """A matplotlib Figure: "pairs", before beside after, "stack", "units" or "waterfall"; `width_mm` in print.
 
-        return diff_figure(self)
+        Raises:
+            UsageError: there is no such figure.
+        """
+        from bertprof.report.figure import draw
+
+        return draw([self], figure, width_mm)
 
     def text(self, by: str = "component", width: int = 100, wide: bool = False) -> str:
         """The table that the command line prints, `width` columns wide."""
@@ -241,16 +245,35 @@ class Diff(msgspec.Struct, kw_only=True):
     def __str__(self) -> str:
         return self.text()
 
-    def save(self, path: str | Path) -> None:
+    def __repr__(self) -> str:
+        return f"<Diff of {self.before.name!r} and {self.after.name!r}: {len(self.rows)} rows, {len(self.gates)} gates>"
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        by: str = "component",
+        wide: bool = False,
+        figure: str | None = None,
+        width_mm: float | None = None,
+    ) -> None:
         """Writes it (.json) or a report of it, by the suffix, whole or not at all.
 
+        Args:
+            path: the file.
+            by: the view of its tables.
+            wide: tables with all that is known.
+            figure: which figure, as .png or .svg; see `figure`.
+            width_mm: how wide that is in print.
+
         Raises:
-            UsageError: the suffix is none of .json, .html, .png, .svg, .csv, .md.
+            UsageError: the suffix is none of .json, .html, .png, .svg, .csv, .md, or there is no such view or figure.
             OutputError: the file cannot be written.
         """
         from bertprof.report import render
 
-        write_whole(Path(path), render(self, Path(path)))
+        content = render(self, Path(path), by, wide=wide, figure=figure, width_mm=width_mm)
+        write_whole(Path(path), content)
 
 
 def decode(content: bytes, where: str) -> Diff:

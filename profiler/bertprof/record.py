@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = schema.BREAKDOWN
-SCHEMA_VERSION = "1.5"
+SCHEMA_VERSION = "1.6"
 
 GPU_STATES = ("host.gpu_before", "host.gpu_after")
 """Fields of a host that came with record 1.5, wherever a document holds one."""
@@ -45,6 +45,7 @@ _ADDED: Mapping[str, tuple[int, int]] = MappingProxyType(
             ),
             (1, 5),
         ),
+        "$.command": (1, 6),
     }
 )
 """The version that added a field, by its path. A record older than that may lack it; one of that version may not."""
@@ -188,7 +189,8 @@ class Breakdown(msgspec.Struct, kw_only=True):
     (of several processes, the median of theirs).
     `yardstick_ms` is what a small BERT layer took in that repeat, by component (see
     `bertprof.measure.yardstick`). With several `processes` each gave as many repeats, one process after another.
-    `run` names the measurement: records of the same one were interleaved, and are paired by repeat.
+    `command` is the command line that measured it, null where Python did. `run` names the measurement: records of the
+    same one were interleaved, and are paired by repeat.
     `kept_units` are the indices, in the model as it was, of the units that a recipe kept, one for each unit; null where
     none dropped any.
     `peak_memory_bytes` is what one forward takes on a GPU at most, `resident_peak_bytes` by how much the process grows
@@ -201,6 +203,7 @@ class Breakdown(msgspec.Struct, kw_only=True):
     schema_version: str = SCHEMA_VERSION
     bertprof_version: str
     created: str
+    command: str | None = None
     label: str | None = None
     workload: Workload
     host: Host
@@ -324,16 +327,27 @@ class Breakdown(msgspec.Struct, kw_only=True):
     # What it shows itself as.
 
     def frame(self, by: str = "component") -> "pd.DataFrame":
-        """A tidy pandas DataFrame, one row a `by` ("group", "component", "unit", "cost" or "module")."""
+        """A tidy pandas DataFrame, one row a `by`, units in the names of the columns.
+
+        Args:
+            by: "group", "component", "unit", "cost" (each component of each unit) or "module".
+
+        Raises:
+            UsageError: there is no such view, or the record holds no modules.
+        """
         from bertprof.report.frame import frame
 
         return frame(self, by)
 
-    def figure(self) -> "matplotlib.figure.Figure":
-        """The survey's Figure 2 of this breakdown, as a matplotlib Figure."""
-        from bertprof.report.figure import figure2
+    def figure(self, figure: str | None = None, width_mm: float | None = None) -> "matplotlib.figure.Figure":
+        """A matplotlib Figure: "figure2", that of the survey, "stack", "units" or "roofline"; `width_mm` in print.
 
-        return figure2(self)
+        Raises:
+            UsageError: there is no such figure.
+        """
+        from bertprof.report.figure import draw
+
+        return draw([self], figure, width_mm)
 
     def text(self, by: str = "component", width: int = 100, wide: bool = False) -> str:
         """The table that the command line prints, `width` columns wide; with `wide`, traffic and intensity as well."""
@@ -349,16 +363,38 @@ class Breakdown(msgspec.Struct, kw_only=True):
     def __str__(self) -> str:
         return self.text()
 
-    def save(self, path: str | Path) -> None:
+    def __repr__(self) -> str:
+        figures = [f"{self.units} units", f"{self.total('parameters'):,} parameters", f"{self.total('macs'):,} MACs"]
+        latency = self.end_to_end_time_ms
+        figures += [] if latency is None else [f"{latency.value:.4g} ms"]
+        return f"<Breakdown of {self.name!r}: {', '.join(figures)}>"
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        by: str = "component",
+        wide: bool = False,
+        figure: str | None = None,
+        width_mm: float | None = None,
+    ) -> None:
         """Writes the record (.json) or a report of it, by the suffix, whole or not at all.
 
+        Args:
+            path: the file.
+            by: the view of its tables.
+            wide: tables with all that is known.
+            figure: which figure, as .png or .svg; see `figure`.
+            width_mm: how wide that is in print.
+
         Raises:
-            UsageError: the suffix is none of .json, .html, .png, .svg, .csv, .md.
+            UsageError: the suffix is none of .json, .html, .png, .svg, .csv, .md, or there is no such view or figure.
             OutputError: the file cannot be written.
         """
         from bertprof.report import render
 
-        write_whole(Path(path), render(self, Path(path)))
+        content = render(self, Path(path), by, wide=wide, figure=figure, width_mm=width_mm)
+        write_whole(Path(path), content)
 
 
 def added(counts: Iterable[int | None]) -> int | None:

@@ -4,7 +4,12 @@ A field that a newer minor version added is tolerated, a newer major version is 
 or wrong is named by its path.
 """
 
+import base64
+import binascii
+import gzip
+import io
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -34,16 +39,61 @@ _KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
 def head_of(content: bytes, where: str) -> dict[str, Any]:
     """The JSON object that every document of ours is.
 
+    Args:
+        content: the JSON, the same compressed by gzip, or an HTML report, which carries it.
+        where: what to call the file in an error.
+
     Raises:
-        RecordError: it is no JSON, or no object.
+        RecordError: it is no JSON, or no object; it is a page that carries none or several, or is packed wrongly.
     """
     try:
-        head = msgspec.json.decode(content)
+        head = msgspec.json.decode(unpacked(content, where))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(f"{where} is not a record: {_brief(error)}; it may have been cut short") from None
     if not isinstance(head, dict):
         raise RecordError(f"{where} is not a record: it holds no JSON object; `bertprof breakdown -o` makes one")
     return head
+
+
+MOST_BYTES = 1 << 30
+"""Of a compressed document when unpacked: what unpacks to more is no record of ours."""
+
+_GZIP = b"\x1f\x8b"
+_CARRIED = re.compile(rb'<a [^<>]*href="data:application/gzip;base64,([A-Za-z0-9+/=]*)" data-record')
+"""How an HTML report carries its document; see `bertprof.report.page.carried`. No name in a page can look like
+it, since a "<" of a name is written otherwise there."""
+
+
+def unpacked(content: bytes, where: str) -> bytes:
+    """The JSON of a document that may be compressed, or carried by one of our pages; anything else as it is.
+
+    Raises:
+        RecordError: it cannot be unpacked, or is a page that carries no document or several.
+    """
+    if re.match(rb"\s*<", content):
+        found = _CARRIED.findall(content)
+        if len(found) != 1:
+            if found:
+                raise RecordError(f"{where} is a page that carries {len(found)} records: save each from it")
+            raise RecordError(f"{where} is no page of bertprof's: it carries no record")
+        content = _decoded(found[0], where)
+    if not content.startswith(_GZIP):
+        return content
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+            plain = stream.read(MOST_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise RecordError(f"{where} is not a record: {_brief(error)}; it may have been cut short") from None
+    if len(plain) > MOST_BYTES:
+        raise RecordError(f"{where} is not a record: it unpacks to more than {MOST_BYTES:,} bytes")
+    return plain
+
+
+def _decoded(content: bytes, where: str) -> bytes:
+    try:
+        return base64.b64decode(content, validate=True)
+    except binascii.Error as error:
+        raise RecordError(f"{where} is not a record: {_brief(error)}; it may have been cut short") from None
 
 
 def expect(head: Mapping[str, Any], where: str, kind: str) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bertprof import limits, readiness
+    from bertprof.survey import measured_methods
 
 
 def breakdown(
@@ -361,6 +362,7 @@ class Surveyed(TypedDict, total=False):
         min_time_s: seconds of sampling at least, for each method together with BERT-base.
         command: how to make it again, which the document records.
         progress: is told which method is at what step, and how far the whole is.
+        told: is given every method (an `Approach`) and its Diff, of which the document keeps the figures alone.
     """
 
     device: str
@@ -371,6 +373,7 @@ class Surveyed(TypedDict, total=False):
     min_time_s: float
     command: str | None
     progress: Progress
+    told: "measured_methods.Told"
 
 
 def survey_methods(**asked: Unpack[Surveyed]) -> Methods:
@@ -401,7 +404,7 @@ def _surveyed(view: View, asked: Surveyed) -> Methods:
         sequence_length=asked.get("sequence_length", 128),
     )
     progress = asked.get("progress", silent)
-    return measured_methods.methods(workload, plan, view, asked.get("command"), progress)
+    return measured_methods.methods(workload, plan, view, asked.get("command"), progress, asked.get("told"))
 
 
 def doctor(

@@ -200,8 +200,9 @@ def find(text: str) -> Breakdown | str:
         return record.load(path)
     if is_folder and not (path / "config.json").is_file():
         return pooling.load(path)
-    if path.suffix == ".json" and catalog.find(text) is None:
-        raise RecordError(f"cannot read {text}: there is no such file; `bertprof breakdown -o {text}` makes one")
+    if path.suffix in (".json", ".html", ".gz") and catalog.find(text) is None:
+        made = text.removesuffix(".gz")
+        raise RecordError(f"cannot read {text}: there is no such file; `bertprof breakdown -o {made}` makes one")
     return text
 
 

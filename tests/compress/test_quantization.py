@@ -314,6 +314,7 @@ def test_every_family_runs_dequantised(family: str, untouched: Any):
     assert errors[-1] < 1e-3
 
 
+@pytest.mark.usefixtures("few_rounds")
 @pytest.mark.parametrize("padding", [0.0, 0.25])
 @pytest.mark.parametrize("recipe", ["fp16", "bf16", "int8", "bf16+int8-weight,embedding=8", "bits=8"])
 @pytest.mark.parametrize("family", ["bert", "deberta", "modernbert", "gpt2"])

@@ -115,6 +115,7 @@ def record(subject: Any, time: bool = False) -> Breakdown:
     return profiler.measure([subject], profiler.Options(time=time, goal=timing.Goal(0.0)))[0]
 
 
+@pytest.mark.usefixtures("few_rounds")
 @pytest.mark.parametrize("which", WHICH)
 @pytest.mark.parametrize("family", ["bert", "mobilebert", "squeezebert", "xlnet", "gpt2", "modernbert"])
 def test_time_is_that_of_each_unit(family: str, which: str):

@@ -140,6 +140,59 @@ def test_a_change_in_percent(given_: Change, text: str):
     assert changes.relative(given_) == text
 
 
+@pytest.mark.parametrize(
+    ("metric", "given_", "text"),
+    [
+        ("flops", change("smaller", after=0.5, ratio=0.5), "-50.0 %"),
+        ("flops", change("removed", after=0, ratio=0.0), "removed"),
+        ("flops", change("larger", before=0, ratio=None), "larger"),
+        ("flops", change("same", after=1, change=0, ratio=1.0), "same"),
+        # No more digits than the interval earns: it is 12 points wide.
+        ("time", change("slower", ratio=1.097, low=1.03, high=1.15), "+10 %, slower"),
+        ("time", change("faster", ratio=0.9, low=0.8995, high=0.9005), "-10.00 %, faster"),
+        ("energy", change("smaller", ratio=0.5, low=0.4, high=0.6), "-50 %, smaller"),
+        # The percentage only where it is sure.
+        ("time", change("inconclusive", ratio=1.03, low=0.95, high=1.11), "inconclusive"),
+        ("time", change("same", ratio=1.001, low=0.999, high=1.003), "same"),
+        ("time", change("new", before=0, ratio=None), "new"),
+        ("time", change("n/a"), "not compared"),
+        ("bytes", change("n/a", before=None, change=None), "not compared"),
+    ],
+)
+def test_a_change_in_a_few_characters(metric: str, given_: Change, text: str):
+    assert changes.brief(given_, metric) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "metric", "text"),
+    [
+        (-58.1, "time", "-58.1 ms"),
+        (0.32, "energy", "+0.32 mJ"),
+        (0, "time", "0 ms"),
+        (-0.001, "device_time", "0.00 ms"),
+        (0.001, "time", "0.00 ms"),
+        (0, "flops", "0"),
+        (-0.4, "flops", "0"),
+        (1536, "parameters", "+1,536"),
+        (0, "bytes", "0 B"),
+        (-172.5e6, "bytes", "-172.5 MB"),
+    ],
+)
+def test_what_rounds_to_nothing_has_no_sign(value: float, metric: str, text: str):
+    assert changes.signed(value, metric) == text
+
+
+def test_a_metric_has_one_name():
+    assert [changes.header(metric) for metric in changes.MEASURED] == ["time ms", "GPU time ms", "energy mJ"]
+    assert [changes.title(metric) for metric in ("time", "device_time", "bytes", "flops")] == [
+        *("Time", "GPU time", "Bytes", "FLOPs")
+    ]
+    # As on the page of a breakdown.
+    assert {"parameters", "bytes", "MACs", "FLOPs", "time", "GPU time", "energy", "traffic"} <= {
+        *changes.NAMES.values()
+    }
+
+
 def test_what_moved_is_what_the_evidence_says():
     # Drift made 10 of 8; the rounds say that it became faster.
     drifted = change("faster", before=8.0, after=10.0, change=2.0, ratio=0.5, low=0.4, high=0.6)

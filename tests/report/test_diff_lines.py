@@ -8,6 +8,7 @@ from bertprof.components import Component
 from bertprof.difference import Diff
 from bertprof.record import Caveat, Checkpoint
 from bertprof.report import diff_lines
+from bertprof.report.waterfall import waterfall
 from handmade import cost, made
 
 
@@ -126,7 +127,17 @@ def test_models_of_other_length_have_another_yardstick(work: float, is_rough: bo
 
 def test_with_one_process_a_side_nothing_is_corrected():
     (note,) = diff_lines.notes(processes(1.1, count=1))
-    assert note.endswith("took 10.0 % longer beside AFTER; changes of time are not corrected for it")
+    assert note.endswith(
+        "took 10.0 % longer beside AFTER; times and their ratios are not corrected for it; the parts of the change and "
+        "the waterfall's steps are"
+    )
+    diff = processes(1.1, count=1)
+    fall, whole = waterfall(diff, "time"), diff.row("total").metrics["time"]
+    assert fall is not None
+    # 100 → 110 ms, of which the machine's tenth is taken out of the step, and not out of the ratio.
+    assert [step.end - step.start for step in fall.steps] == [pytest.approx(0, abs=1e-9), pytest.approx(10)]
+    assert whole.before is not None
+    assert whole.after == pytest.approx(1.1 * whole.before)
 
 
 def test_units_that_do_not_correspond():

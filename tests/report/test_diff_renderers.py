@@ -21,7 +21,7 @@ from bertprof import difference
 from bertprof.comparison import Comparison
 from bertprof.difference import Change, Diff, Times, Verdict
 from bertprof.errors import UsageError
-from bertprof.report import RENDERERS, changes, figure, markdown, page, render, terminal
+from bertprof.report import RENDERERS, changes, markdown, page, render, terminal
 from bertprof.report.findings import findings
 from handmade import pairs
 
@@ -69,7 +69,7 @@ def test_json_is_the_diff():
 def test_it_shows_itself_and_saves_itself(tmp_path: Path):
     diff = slower()
     assert str(diff) == diff.text() == terminal.render_diff(diff)
-    assert "<table>" in diff._repr_html_()
+    assert diff._repr_html_() == page.diff_fragment(diff)
     assert diff.figure()._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
     diff.save(tmp_path / "d.md")
     assert (tmp_path / "d.md").read_text() == markdown.render_diff(diff)
@@ -83,7 +83,8 @@ def test_findings_and_caveats_stand_in_every_text(suffix: str):
     for content in contents:
         assert "something to know" in content
         for finding in findings(diff):
-            assert finding.text in content
+            assert finding.head in content
+            assert finding.detail in content
 
 
 def plain(content: str) -> str:
@@ -158,8 +159,8 @@ def test_markdown_is_for_a_pull_request():
     found = sections(text(diff, ".md"))
     assert found[0] == markdown.MARKER == "<!-- bertprof:diff -->"
     assert found[1] == "### ❌ 1 of 3 gates failed: ffn.time; 1 only warned: ffn.time; 1 passed"
-    assert found[2] == r"**bert\-base\-uncased → patched**"
-    assert found[3].startswith(r"- latency \+6.")
+    assert found[2] == r"**bert-base-uncased → patched**"
+    assert found[3].startswith(r"- latency +6.")
     assert [line.split("|")[1].strip() for line in found[4].splitlines()] == [
         *("outcome", "---", "❌ failed", "⚠️ warning", "✅ passed")
     ]
@@ -169,19 +170,19 @@ def test_markdown_is_for_a_pull_request():
     assert found[7] == "<details><summary>7 rows unchanged</summary>"
     assert [line.split("|")[1].strip() for line in found[8].splitlines()][2:4] == [
         "embedding",
-        r"attention\-linear\-in",
+        r"attention-linear-in",
     ]
     assert found[10] == "<details><summary>By unit</summary>"
     inside = [line.split("|")[1].strip() for line in found[11].splitlines()]
     # What changed inside of each unit stands below it, what did not does not.
-    assert inside[2:6] == [r"unit\[0\]", r"unit\[0\].ffn", r"unit\[1\]", r"unit\[1\].ffn"]
+    assert inside[2:6] == [r"unit[0]", r"unit[0].ffn", r"unit[1]", r"unit[1].ffn"]
     assert found[13] == "<details><summary>Environment and how to reproduce</summary>"
     assert found[15] == "```sh\nbertprof diff a b\n```"
     assert found[16].strip() == "</details>"
 
 
 def test_markdown_without_gates_starts_with_what_is_compared():
-    assert sections(text(smaller(), ".md"))[1] == r"### bert\-base\-uncased → distilbert\-base\-uncased"
+    assert sections(text(smaller(), ".md"))[1] == r"### bert-base-uncased → distilbert-base-uncased"
 
 
 def test_markdown_by_unit_folds_the_components():
@@ -201,7 +202,8 @@ def test_no_back_tick_closes_the_command(ticks: str):
     content = text(diff, ".md")
     (fence,) = re.findall(r"^(`{3,})sh$", content, re.MULTILINE)
     assert len(fence) > max(map(len, re.findall("`+", ticks)))
-    assert f"\n{fence}sh\nbertprof diff {ticks} # b\n{fence}\n" in content
+    # A line break would end the command; it stands as what is no text.
+    assert f"\n{fence}sh\nbertprof diff {ticks}�# b\n{fence}\n" in content
 
 
 @pytest.mark.parametrize("make", [largest, hostile])
@@ -222,7 +224,7 @@ def test_what_is_left_out_is_counted():
     assert gates + counts["gates"] == len(diff.gates)
     assert "✅" not in content  # failed ones stand first
     # All of 97 units and what is outside, each with its 11 components.
-    shown = sum(line.startswith((r"| unit\[", "| outside")) for line in content.splitlines())
+    shown = sum(line.startswith(("| unit[", "| outside")) for line in content.splitlines())
     assert shown + counts["rows"] == 97 + 97 * 11
     assert shown > 50
 
@@ -253,52 +255,48 @@ def test_what_means_harm_is_inert_in_markdown():
 def test_page_carries_the_numbers_and_needs_nothing():
     diff = smaller()
     diff.gates = [gate("failed")]
-    found = parsed(text(diff, ".html"))
+    content = text(diff, ".html")
+    found = parsed(content)
     of = {row[0]: row for row in reversed(found.rows) if row}
-    assert of["embedding"] == [
-        "embedding",
-        "23.84M → 23.83M",
-        "-0.01 %",
-        "0 %",
-        "0",
-        "same",
-        "0 %",
-        *of["embedding"][7:],
-    ]
     assert of["failed"] == ["failed", "ffn.time +9 % is above +5 %", "fail-on ffn.time:+5%, command line"]
     assert of["before"] == ["before", "12 units"]
-    assert of["after.unit[5]"][:3] == ["after.unit[5]", "0 → 7.088M", "new"]
-    assert "script" not in found.tags
-    assert [target for target in found.fetched if not target.startswith("#")] == []
-    assert found.tags.count("svg") == 1
-    assert "23,835,648 → 23,834,112" in text(diff, ".html")  # on pointing
+    parameters = ["23.84M", "23.83M", "-0.01 %", "0 %"]
+    assert of["embedding"][1:5] == parameters
+    assert of["after.unit[5]"][1:4] == ["0", "7.088M", "new"]
+    assert found.fetched == []
+    assert "parameters: 23,835,648 → 23,834,112" in content  # on pointing
 
 
 def test_page_says_the_verdict_and_how_to_reproduce():
     diff = slower()
     diff.gates = [gate("failed"), gate("passed")]
-    diff.command = "bertprof diff 'a b' c"
+    diff.command = "bertprof diff 'a  b' c"
     content = text(diff, ".html")
     assert '<p class="verdict worse">1 of 2 gates failed: ffn.time; 1 passed</p>' in content
-    assert "<pre>bertprof diff &#39;a b&#39; c</pre>" in content
+    assert '<pre tabindex="0">bertprof diff &#39;a  b&#39; c</pre>' in content
+    assert "\nbertprof diff 'a  b' c\n" in text(diff, ".md")
     assert '<td class="worse word"' in content
 
 
-def test_what_means_harm_is_inert_on_a_page():
-    diff = hostile()
-    tags = {*parsed(text(slower(), ".html")).tags, *parsed(page.diff_fragment(slower())).tags, "pre"}
-    for content in (*(text(diff, ".html", by) for by in ("component", "cell")), page.diff_fragment(diff)):
-        found = parsed(content)
-        assert set(found.tags) <= tags
-        assert [target for target in found.fetched if not target.startswith("#")] == []
-        assert "\x1b" not in content
+def test_what_means_harm_is_inert_in_a_notebook():
+    content = page.diff_fragment(hostile())
+    found = parsed(content)
+    assert set(found.tags) <= set(parsed(page.diff_fragment(slower())).tags)
+    assert found.fetched == []
+    assert "\x1b" not in content
 
 
-def test_of_several_tables_each_row_has_its_columns():
+def test_a_notebook_has_the_columns_of_a_usual_table():
     for diff in (slower(), smaller(), largest()):
         for by in ("component", "unit"):
-            lengths = {len(row) for row in parsed(page.diff_fragment(diff, by)).rows}
-            assert lengths == {1 + len(changes.columns(diff, by))}
+            rows = parsed(page.diff_fragment(diff, by)).rows
+            assert {len(row) for row in rows[1:]} == {len(rows[1])}
+            assert rows[1][0] == by
+            of = {row[0]: row for row in rows[2:]}
+            assert [*of] == [*(row.scope for row in changes.table(diff, by)), "total"]
+            metric = "time" if diff.row("total").metrics.get("time") else "parameters"
+            change = diff.row("total").metrics[metric]
+            assert of["total"][1:3] == [changes.figure(value, metric) for value in (change.before, change.after)]
 
 
 # The terminal ---------------------------------------------------------------------------------------------------------
@@ -337,7 +335,7 @@ def test_terminal_rows_carry_the_numbers():
     ffn = next(line for line in lines if line.startswith(" ffn"))
     change = slower().row("ffn").metrics["time"]
     assert re.split("  +", ffn.strip()) == [
-        *("ffn", f"{change.before:.1f} → {change.after:.1f}", "+10.00 % [+10.00, +10.00]", "100 %", "slower")
+        *("ffn", f"{change.before:.1f} → {change.after:.1f}", "+10.00 % [+10.00, +10.00]", "100 %", "█" * 24, "slower")
     ]
     assert next(line for line in lines if line.startswith(" total")).split()[-1] == "slower"
 
@@ -370,31 +368,6 @@ def test_a_terminal_is_not_obeyed():
 # Figures --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_figure_has_two_bars_a_component():
-    diff = smaller()
-    drawn = figure.diff_figure(diff)
-    memory, flops = drawn.axes
-    assert [label.get_text() for label in memory.get_yticklabels()] == [
-        row.scope for row in changes.table(diff, "component")
-    ]
-    widths = [bar.get_width() for bar in memory.patches]
-    assert len(widths) == 2 * 7
-    # ffn: 226.68 MB before, half of it after
-    assert widths[8:10] == pytest.approx([226.676736, 113.338368])
-    assert sum(widths) == pytest.approx((437_928_960 + 265_451_520) / 1e6)
-    assert [annotation.get_text() for annotation in memory.texts] == [
-        *("-0.01 %", "-50.0 %", "same", "-50.0 %", "-50.0 %", "-48.0 %", "removed")
-    ]
-    assert flops.get_title(loc="left").startswith("Theoretical cost: 22.43G → 11.2")
-
-
-def test_a_figure_of_times_says_the_verdicts():
-    *_, time = figure.diff_figure(slower()).axes
-    texts = [annotation.get_text() for annotation in time.texts]
-    assert texts[4] == "+10.0 %, slower"
-    assert texts[0] == "same"
-
-
 @pytest.mark.parametrize("make", [smaller, slower, hostile, lambda: Comparison(real(), real()).diff()])
 def test_png_is_an_image_and_svg_is_xml(make):
     diff = make()
@@ -406,7 +379,7 @@ def test_png_is_an_image_and_svg_is_xml(make):
 
 
 @given(pairs())
-@settings(max_examples=60)
+@settings(max_examples=20)
 def test_any_two_records_in_every_text(pair):
     diff = Comparison(*pair).diff()
     diff.before.name = HOSTILE
@@ -454,7 +427,7 @@ def odd_changes(draw: st.DrawFn) -> Change:
 
 
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=20)
 def test_any_diff_however_odd(data):
     """What a file can hold that no comparison makes."""
     diff = slower()

@@ -56,12 +56,31 @@ def test_components_have_their_energy_share_and_power():
     assert found.total == ("total", "400.0 ± 8.0", "100.0", "")
     assert found.notes == [
         "By NVML's counter, which steps every 100 ms: each component replayed by itself for seconds; W is the board's "
-        "mean power meanwhile; 5 trials, ± half their range. What the board draws while it idles is in all of it.",
+        "mean power meanwhile; 5 trials, ± half their range, of a component with that of its share. What the board "
+        "draws while it idles is in all of it.",
         "A whole forward replayed, without gaps between launches: 400.0 ± 2.0 mJ at 222.2 W; the sum of the components "
         "is +0.0 % off it.",
         # 480 mJ / (2 · 8) tokens = 30 mJ a token.
         "A whole forward as torch launches it, run after run: 480.000 mJ at 110.0 W, 30.0 J per 1,000 tokens.",
     ]
+
+
+def test_components_are_shares_of_the_whole_as_in_every_other_report():
+    """The medians of parts do not add up to that of the whole: here 10 and 10 to 60."""
+    samples = {FFN: [10.0, 50.0, 10.0], SOFTMAX: [50.0, 10.0, 10.0]}  # of 60, 60 and 20: half of it each
+    costs = [handmade.cost(component, 0, [1.0, 1.0], energy_mj=mj) for component, mj in samples.items()]
+    whole = [60.0, 60.0, 20.0]
+    breakdown = handmade.made(
+        *costs,
+        workload={"device": "cuda:0"},
+        energy=Energy(method="replay", counter_period_ms=100.0, total_mj=whole, eager_mj=whole),
+    )
+    found = energy.panel(breakdown)
+    assert found is not None
+    amounts = [float(str(row[1]).partition(" ")[0]) for row in found.rows]
+    assert amounts == [30.0, 30.0]
+    assert [row[2] for row in found.rows] == ["50.0", "50.0"]
+    assert amounts == [breakdown.median_of(breakdown.of(component), "energy_mj") for component in samples]
 
 
 def test_the_residual_is_shown():

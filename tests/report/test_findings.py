@@ -248,7 +248,7 @@ def test_what_only_moved_is_the_same_in_total():
         for ffn in (4, 6)
     )
     found = said(Comparison(before, after).diff(), "parameters")
-    assert found.text == "parameters 11, the same in total: ffn +50.0 % (+2 of +0), head -33.3 % (-2)"
+    assert found.text == "parameters 11, the same in total: ffn +50.0 % (+2 of 0), head -33.3 % (-2)"
     assert found.tone == "plain"
 
 

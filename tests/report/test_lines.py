@@ -138,6 +138,22 @@ def test_the_peaks_of_several_threads_and_of_a_gpu_and_of_one_working_set():
     assert "; 5.00 GB/s at 0.25 MB; " in lines.peaks_line(one)
 
 
+def test_of_the_bandwidths_the_highest_and_that_of_the_largest_working_set_are_named():
+    found = peaks()
+    found.bandwidths = [
+        Bandwidth(working_set_bytes=2**18, bytes_per_s=85.9e9),
+        Bandwidth(working_set_bytes=2**20, bytes_per_s=121e9),
+        Bandwidth(working_set_bytes=2**29, bytes_per_s=14e9),
+    ]
+    assert "; 121 GB/s at 1.04858 MB … 14.0 GB/s at 536.871 MB; " in lines.peaks_line(found)
+
+
+def test_a_long_caveat_is_cut():
+    found = made(caveats=[Caveat(code="x", text="long " * 1_000)])
+    (caveat,) = lines.caveat_lines(found)
+    assert (len(caveat), caveat[-1]) == (400, "…")
+
+
 def test_what_is_above_its_roof_is_a_caveat():
     # 390 MFLOP in 3 ms are 130 GFLOP/s, where 100 were found.
     fast = cost(Component.FFN, 0, [3.0], flops=390_000_000, bytes_moved=0)

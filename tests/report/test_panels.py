@@ -23,7 +23,7 @@ RECORD = handmade.made(handmade.cost(Component.FFN, 0, [1.0, 2.0], flops=4))
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> Breakdown:
-    for module in (terminal, markdown, page):
+    for module in (terminal.breakdown, markdown, page.breakdown):
         monkeypatch.setattr(module, "panels", lambda breakdown: [PANEL, Panel("Words alone", (), (), ["as they are"])])
     return RECORD
 

@@ -109,16 +109,33 @@ def test_a_method_is_below_its_module_wherever_the_record_has_it():
     names = ["", "layer", "layer.0", "layer.0.rel_attn", "layer.0.ff", "layer.1"]
     methods = ["layer.1.rel_attn_core()", "layer.0.rel_attn.rel_attn_core()"]
     table = rows.table(tree(*(module(path, macs=1) for path in names + methods)), "module")
-    assert [(rows.in_tree(row.label), row.inclusive_macs) for row in table] == [
-        ((0, "(model)"), 8),
-        ((1, "layer"), 7),
-        ((2, "0"), 4),
-        ((3, "rel_attn"), 2),
-        ((4, "rel_attn_core()"), 1),
-        ((3, "ff"), 1),
-        ((2, "1"), 2),
-        ((3, "rel_attn_core()"), 1),
+    assert [(depth, name, row.inclusive_macs) for depth, name, row in rows.in_tree(table)] == [
+        (0, "(model)", 8),
+        (1, "layer", 7),
+        (2, "0", 4),
+        (3, "rel_attn", 2),
+        (4, "rel_attn_core()", 1),
+        (3, "ff", 1),
+        (2, "1", 2),
+        (3, "rel_attn_core()", 1),
     ]
+
+
+def test_a_module_whose_parent_is_unknown_keeps_its_path():
+    table = rows.table(tree(module("a.b.c", 1), module("a.b.c.d", macs=1), module("e", 1)), "module")
+    assert [(depth, name) for depth, name, _ in rows.in_tree(table)] == [(1, "a.b.c"), (2, "d"), (1, "e")]
+
+
+def test_a_share_of_bytes_is_not_one_of_parameters():
+    # Half of the parameters, quantised to a byte each: 100 of 100 + 400 bytes.
+    quantised = made(
+        cost(Component.FFN, 0, parameters=100, parameter_bytes=100),
+        cost(Component.HEAD, None, parameters=100, parameter_bytes=400),
+    )
+    shares = {row.label: (row.parameters_share, row.bytes_share) for row in rows.table(quantised, "component")}
+    assert shares == {"ffn": (0.5, 0.2), "head": (0.5, 0.8)}
+    assert rows.total(quantised).bytes_share == 1
+    assert rows.table(tree(module("a", 1)), "module")[0].bytes_share is None
 
 
 def test_in_a_real_tree_inclusive_is_own_and_that_of_the_children():
@@ -248,7 +265,9 @@ def test_the_tree_has_columns_of_its_own():
         ("useful_macs", None, "–", "–"),
         ("bytes_moved", 257_500_000, "257.5 MB", "257.5 MB"),
         ("nonzero_share", 0.4, "40.0", "40.0"),
-        ("inclusive_time_ms", Estimate(2.0, 2.0, 2.0), "2.000", "2.000"),
+        ("inclusive_time_ms", Estimate(2.0, 2.0, 2.0), "2.00", "2.00"),
+        ("inclusive_time_ms", Estimate(12.34, 12.34, 12.34), "12.3", "12.3"),
+        ("inclusive_time_ms", Estimate(0.0042, 0.0042, 0.0042), "0.004", "0.004"),
         ("type", "Linear\x1b[31m", "Linear�[31m", "Linear�[31m"),
     ],
 )

@@ -191,7 +191,8 @@ def test_the_page_stands_alone():
     page = parsed(content)
     assert len(page.rows) == 1 + 26 + 3 * (1 + 16)
     assert page.fetched == []
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1  # its own
+    assert schema.unpacked(content.encode(), "x") == schema.encode(by_hand())
     assert content.count("<svg") == 1
     assert ">ALBERT's sharing</text>" in content.replace("&#39;", "'")
 
@@ -225,7 +226,7 @@ def test_there_are_figures_always_the_same():
 
 
 def test_the_figure_has_a_bar_a_method():
-    drawn = figure.methods_figure(by_hand())
+    drawn = figure.draw([by_hand()])
     size, macs, time = drawn.axes
     for axes, metric in ((size, "size"), (macs, "macs"), (time, "time")):
         ends: dict[float, float] = {}
@@ -239,16 +240,25 @@ def test_the_figure_has_a_bar_a_method():
     assert labels[0] == "BERT-base"
     assert "DeFormer (24 + 296)" in labels
     assert {each.get_text() for each in time.texts} >= {"80.0, 1.25x faster", "no kernel: dequantised", "failed"}
-    assert len(figure.methods_figure(by_hand(time=False)).axes) == 2
+    assert len(figure.draw([by_hand(time=False)]).axes) == 2
 
 
 def test_it_shows_itself(tmp_path: Path):
     document = by_hand()
     assert str(document) == document.text() == survey_methods_renderers.terminal(document)
-    assert "<table>" in document._repr_html_()
+    shown = document._repr_html_()
+    assert [shown.count(text) for text in ("<table ", "</tr>")] == [1, 1 + len(survey_methods.rows(document))]
+    assert "class=" not in shown  # no style of a page is known where it goes
     assert len(document.figure().axes) == 3
     document.save(tmp_path / "m.md")
     assert (tmp_path / "m.md").read_text() == text(document, ".md")
+
+
+def test_the_command_stands_as_it_was_given():
+    document = by_hand()
+    document.command = "bertprof survey -o 'a  b.json'"
+    assert "'a  b.json'" in text(document, ".md")
+    assert "&#39;a  b.json&#39;" in text(document, ".html")
 
 
 def test_it_has_no_views_and_stands_alone():
@@ -265,14 +275,17 @@ def test_hostile_text_is_inert():
     document = hostile()
     for width in (80, 200):
         assert all(c.isprintable() or c == "\n" for c in survey_methods_renderers.terminal(document, width))
-    markdown = text(document, ".md")
+    # The command stands in a block that nothing in it closes.
+    command = r"^(`{3,})sh\n.*\n\1$"
+    markdown, blocks = re.subn(command, "", text(document, ".md"), flags=re.MULTILINE)
+    assert blocks == 1
     assert "<img" not in markdown
     assert "\n# [a]" not in markdown
     assert "\x1b" not in markdown
     content = text(document, ".html")
     page = parsed(content)
     assert page.fetched == []
-    assert not {"img", "script"} & set(page.tags)
+    assert ("img" in page.tags, page.tags.count("script")) == (False, 1)
     assert "\x1b" not in content
     for line in csv.DictReader(io.StringIO(text(document, ".csv"))):
         assert not any((value or "").startswith(("=", "+", "@")) for value in line.values())

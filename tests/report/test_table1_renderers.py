@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pages import parsed
 from rich.cells import cell_len
+from trees import tree
 
 from bertprof import report, schema
 from bertprof.report import table1, table1_renderers
@@ -39,7 +40,8 @@ def test_the_matrix_by_hand():
         "Transformer": ["–", "–", "4 PBMT", "4 PBMT", "X PBMT", "–≠PBMT", "–", "–", "–"],
     }
     assert table1.headline(by_hand_1()) == (
-        "27 of 33 cells agree; in 6 something changes where no mark is printed, in 0 nothing changes where one is."
+        "27 of the 33 cells of Table 1 that were measured agree with the print; in 6 something changes where no mark "
+        "is printed."
     )
 
 
@@ -67,6 +69,7 @@ def test_disagreements_say_who_and_why():
     row(document, "DeFormer").measured = measured(model())
     found = dict(table1.disagreements(document))
     assert found["Self-Attn. × AIC-AD"] == "printed X, nothing changes: no reason is known."
+    assert table1.headline(document).endswith("; in 1 nothing changes where a mark is printed.")
 
 
 def test_the_legend_tells_what_was_not_looked_at():
@@ -74,7 +77,7 @@ def test_the_legend_tells_what_was_not_looked_at():
     row(document, "DeFormer").measured = None
     assert "no method was measured of AIC-AD" in table1.legend(document)
     assert not any("no method" in line for line in table1.legend(by_hand_1()))
-    assert any("time was not measured" in line for line in table1.legend(by_hand_1(time=False)))
+    assert "time was not measured" in table1.key(by_hand_1(time=False))
 
 
 # The terminal ---------------------------------------------------------------------------------------------------------
@@ -109,6 +112,12 @@ def test_colours_are_for_terminals_only():
     assert re.sub(r"\x1b\[[\d;]*m", "", coloured).split() == plain.split()
 
 
+@pytest.mark.parametrize("suffix", [".md", ".html"])
+def test_what_the_marks_mean_stands_before_the_table(suffix: str):
+    content = re.sub(r"\\(.)", r"\1", text(by_hand_1(), suffix)).replace("&#39;", "'")
+    assert content.index(table1.key(by_hand_1())) < content.index("Embed. Layer")
+
+
 def test_how_it_is_read_stands_everywhere():
     for content in (
         table1_renderers.terminal(by_hand_1(), 10_000),
@@ -139,10 +148,15 @@ def test_markdown_has_both_tables():
 def test_the_page_has_both_tables_and_fetches_nothing():
     page = parsed(text(by_hand_1(), ".html"))
     assert page.rows[0] == ["component", *COLUMNS]
-    assert page.rows[2] == ["Self-Attn.", "X BT", "X PB", *["4 PBMT"] * 2, "–≠PBMT", "4 PBMT", "4 PB", "–", "X MT"]
+    assert page.rows[2] == ["Self-Attn.", "X BT", "X PB", *["4 PBMT"] * 2, "– ≠ PBMT", "4 PBMT", "4 PB", "–", "X MT"]
     assert len(page.rows) == 1 + 4 + 1 + 25
     assert page.fetched == []
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1  # its own
+
+
+def test_the_page_carries_the_document():
+    content = text(by_hand_1(), ".html")
+    assert schema.unpacked(content.encode(), "x") == schema.encode(by_hand_1())
 
 
 def test_csv_has_cells_and_methods():
@@ -172,7 +186,31 @@ def test_json_is_the_document():
 def test_it_shows_itself():
     document = by_hand_1()
     assert str(document) == document.text() == table1_renderers.terminal(document)
-    assert '<table class="matrix">' in document._repr_html_()
+    shown = document._repr_html_()
+    assert [shown.count(text) for text in ("<table ", "</tr>", "<li>")] == [
+        *(1, 1 + len(table1.AS_PRINTED), len(table1.disagreements(document)))
+    ]
+    assert "class=" not in shown  # no style of a page is known where it goes
+
+
+def test_who_changes_a_component_is_told_by_its_row():
+    content = table1_renderers.page(by_hand_1())
+    assert "<td title" not in content  # which no keyboard reaches
+    titles = [each.attributes["title"].split("\n") for each in tree(content).all("span", class_name="tip")]
+    told = [
+        [f"{cell.column}: {', '.join(cell.methods)}" for cell in cells if cell.methods]
+        for cells in table1.matrix(by_hand_1()).values()
+    ]
+    assert titles == [each for each in told if each]
+
+
+def test_every_control_and_region_says_of_what_it_is():
+    root = tree(table1_renderers.page(by_hand_1()))
+    explorers = root.all("section", class_name="explorer")
+    names = [each.attributes["aria-label"] for each in explorers]
+    assert len(set(names)) == len(names) == 2
+    for name, each in zip(names, explorers, strict=True):
+        assert name in each.one("div", role="group").attributes["aria-label"]
 
 
 # Harm -----------------------------------------------------------------------------------------------------------------
@@ -182,13 +220,16 @@ def test_hostile_text_is_inert():
     document = hostile("table1")
     for width in (80, 200):
         assert all(c.isprintable() or c == "\n" for c in table1_renderers.terminal(document, width))
-    markdown = text(document, ".md")
+    # The command stands in a block that nothing in it closes.
+    command = r"^(`{3,})sh\n.*\n\1$"
+    markdown, blocks = re.subn(command, "", text(document, ".md"), flags=re.MULTILINE)
+    assert blocks == 1
     assert "<img" not in markdown
     assert "\n# [a]" not in markdown
     assert "\x1b" not in markdown
     page = parsed(text(document, ".html"))
     assert page.fetched == []
-    assert not {"img", "script"} & set(page.tags)
+    assert ("img" in page.tags, page.tags.count("script")) == (False, 1)
     for line in csv.DictReader(io.StringIO(text(document, ".csv"))):
         assert not any((value or "").startswith(("=", "+", "@")) for value in line.values())
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from pages import parsed
 from rich.cells import cell_len
+from trees import tree
 
 from bertprof import report, schema
 from bertprof.errors import UsageError
@@ -196,6 +197,21 @@ def test_the_legend_says_beside_which_of_the_later_speeds_ours_belong():
     assert "uncached" not in " ".join(table2_lines.legend(table))
 
 
+def test_the_answer_in_two_sentences():
+    # 25 of 25 and 100 of 100; not 25 of 11.5, 52.6 of 53.6, 29.3 of 30.9, 10 of 11.1. Faster: Q8BERT and DeFormer.
+    assert table2_lines.headline(by_hand()) == (
+        "Of 6 sizes 2 are within 1 point of the printed ones, counted by the same rule, 2 as the weights are stored. "
+        "Of 4 systems timed here 2 are surely faster than BERT-base; the fastest is DeFormer, 3.00 times."
+    )
+    assert table2_lines.headline(by_hand(timed=False)).endswith("as the weights are stored. Time was not measured.")
+    table = by_hand()
+    for each in table.rows:
+        each.size = each.speed = None
+    assert table2_lines.headline(table) == "Of 0 systems timed here 0 are surely faster than BERT-base."
+    for content in (table2_renderers.terminal(by_hand(), 10_000), text(by_hand(), ".md"), text(by_hand(), ".html")):
+        assert "the fastest is DeFormer, 3.00 times" in content
+
+
 def test_caveats_of_all_rows_are_announced_once():
     table = by_hand()
     assert table2_lines.caveats(table) == []
@@ -214,6 +230,20 @@ def test_caveats_of_what_runs_without_its_cache_are_told():
     uncached.speed.caveats.append(Caveat(code="unsteady-time", text="unsteady"))
     assert table2_lines.caveats(table) == ["caveats of the times of DeFormer: see each"]
     assert "Caveat: unsteady." in table2_lines.details(table, row(table, "DeFormer"))
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_caveats_lead_to_where_they_stand(every: bool):
+    table = by_hand()
+    for each in table.rows if every else [row(table, "Q8BERT")]:
+        if each.speed is not None:
+            each.speed.caveats.append(Caveat(code="unsteady-time", text="unsteady"))
+    root = tree(table2_renderers.page(table))
+    links = root.one("section", class_name="caveats").all("a")
+    targets = [root.one(id=link.attributes["href"].removeprefix("#")) for link in links]
+    assert targets
+    if not every:
+        assert [target.text for target in targets] == [link.text for link in links]
 
 
 # The terminal ---------------------------------------------------------------------------------------------------------
@@ -285,7 +315,7 @@ def test_every_row_is_told_of_everywhere():
                 assert note.removesuffix(".") in read
         for note in table.notes:
             assert note in read
-        assert "caveats of the times of Q8BERT: see each" in read
+        assert re.search("caveats of the times of .*Q8BERT: see each", read)
         assert "Caveat: the machine was busy." in read
         assert "29.63" in read
         assert "nothing here runs 2 bits" not in read  # the cell says so
@@ -294,12 +324,22 @@ def test_every_row_is_told_of_everywhere():
 def test_it_shows_itself(tmp_path: Path):
     table = by_hand()
     assert str(table) == table.text() == table2_renderers.terminal(table)
-    assert "<table>" in table._repr_html_()
+    shown = table._repr_html_()
+    # Three parts: 14 rows and one without its cache, 9 of the later edition and that one, 14; two rows of headers each.
+    assert [shown.count(text) for text in ("<table ", "</tr>")] == [3, 15 + 10 + 14 + 3 * 2]
+    assert "class=" not in shown  # no style of a page is known where it goes
     table.save(tmp_path / "t.md")
     assert (tmp_path / "t.md").read_text() == text(table, ".md")
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_stands_as_it_was_given():
+    document = by_hand()
+    document.command = "bertprof survey -o 'a  b.json'"
+    assert "'a  b.json'" in text(document, ".md")
+    assert "&#39;a  b.json&#39;" in text(document, ".html")
 
 
 def test_markdown_has_a_table_of_each_part():
@@ -313,12 +353,17 @@ def test_markdown_has_a_table_of_each_part():
 def test_the_page_has_the_tables_and_fetches_nothing():
     page = parsed(text(by_hand(), ".html"))
     assert len(page.rows) == 3 * 2 + 15 + 10 + 14
-    assert page.rows[3][:8] == ["DQ", "Q8BERT", "25", "25.0", "25.0", "25.0", "–", "4x"]
+    assert page.rows[3][:8] == ["Q8BERT", "DQ", "25", "25.0", "25.0", "25.0", "–", "4x"]
     assert page.fetched == []
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1  # its own
     assert {len(found) for found in page.rows[1:17]} == {10}
     assert {len(found) for found in page.rows[18:29]} == {13}
     assert {len(found) for found in page.rows[30:]} == {8}
+
+
+def test_the_page_carries_the_table():
+    content = text(by_hand(), ".html")
+    assert schema.unpacked(content.encode(), "x") == schema.encode(by_hand())
 
 
 def test_csv_has_all_digits_and_empty_cells_for_what_is_not_known():
@@ -380,14 +425,17 @@ def test_hostile_text_is_inert():
     for width in (80, 200):
         shown = table2_renderers.terminal(table, width)
         assert all(c.isprintable() or c == "\n" for c in shown)
-    markdown = text(table, ".md")
+    # The command stands in a block that nothing in it closes.
+    command = r"^(`{3,})sh\n.*\n\1$"
+    markdown, blocks = re.subn(command, "", text(table, ".md"), flags=re.MULTILINE)
+    assert blocks == 1
     assert "<img" not in markdown
     assert "\n# [a]" not in markdown
     assert not re.search(r"(?<!\\)[|`]x", markdown.replace("| ", ""))
     assert "\x1b" not in markdown
     page = parsed(text(table, ".html"))
     assert page.fetched == []
-    assert not {"img", "script"} & set(page.tags)
+    assert ("img" in page.tags, page.tags.count("script")) == (False, 1)
     assert "\x1b" not in text(table, ".html")
     for line in csv.DictReader(io.StringIO(text(table, ".csv"))):
         assert not any((value or "").startswith(("=", "+", "@")) for value in line.values())

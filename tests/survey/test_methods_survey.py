@@ -127,6 +127,17 @@ def test_no_kernel_is_no_time():
     assert set(shares("Q-BERT", "time").values()) == {None}
 
 
+def without_figures() -> Methods:
+    document = by_hand()
+    for each in document.rows:
+        each.measured = None
+    return document
+
+
+ALONE = without_figures()
+"""For `test_components_add_up` only, which sets the same two rows in each example."""
+
+
 @given(pairs())
 def test_components_add_up(both: tuple[Breakdown, Breakdown]):
     before, after = both
@@ -138,12 +149,9 @@ def test_components_add_up(both: tuple[Breakdown, Breakdown]):
         if None in parts or whole is None or whole >= evidence.FURTHEST:
             continue
         assert sum(part for part in parts if part is not None) == pytest.approx(whole)
-    document = by_hand()
-    for each in document.rows:
-        each.measured = None
-    row(document, "RPP").measured = found
-    document.base.measured = methods.measured_of(comparison.Comparison(before, before).diff())
-    assert methods.of(json.loads(schema.encode(document)), "x") == document
+    row(ALONE, "RPP").measured = found
+    ALONE.base.measured = methods.measured_of(comparison.Comparison(before, before).diff())
+    assert methods.of(json.loads(schema.encode(ALONE)), "x") == ALONE
 
 
 # Measuring ------------------------------------------------------------------------------------------------------------
@@ -201,6 +209,7 @@ def test_methods_are_measured_beside_the_base_and_those_that_fail_say_why(small:
     assert methods.of(json.loads(schema.encode(document)), "x") == document
 
 
+@pytest.mark.usefixtures("few_rounds")
 def test_a_model_of_two_rows_is_measured_once(small: list[str]):
     steps: list[tuple[str, float]] = []
     document = survey(progress=lambda step, fraction: steps.append((step, fraction)))
@@ -212,6 +221,7 @@ def test_a_model_of_two_rows_is_measured_once(small: list[str]):
     assert max(fractions) <= 1
 
 
+@pytest.mark.usefixtures("few_rounds")
 def test_segments_are_of_both_sides(small: list[str]):
     document = survey()
     found = row(document, "DeFormer").measured
@@ -236,6 +246,7 @@ def test_zeros_are_no_parameters(small: list[str]):
     assert found.before is None
 
 
+@pytest.mark.usefixtures("few_rounds")
 def test_what_cannot_be_timed_is_still_counted(small: list[str], monkeypatch: pytest.MonkeyPatch):
     real = measured.run
 

@@ -1,18 +1,21 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import assume, given
 
-from bertprof import comparison, session
+from bertprof import comparison, documents, session
 from bertprof.components import Component
 from bertprof.compress.methods import COLUMNS as DESCRIBED
 from bertprof.record import Breakdown
 from bertprof.survey import methods, table1
 from bertprof.survey.approaches import APPROACHES
-from bertprof.survey.methods import Methods
+from bertprof.survey.methods import Methods, Row
 from bertprof.survey.table1 import COLUMNS, PRINTED, REASONS, TARGETS, UNKNOWN, Cell
 from handmade import pairs
 from surveyed import BASE, EMBEDDING, FFN, LINEARS, MODELS, SOFTMAX, by_hand, measured, model, row
+
+REPORTS = Path(__file__).parents[2] / "reports"
 
 # What is printed ------------------------------------------------------------------------------------------------------
 
@@ -203,6 +206,7 @@ def counted() -> Methods:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("table1")
 def test_every_disagreement_of_the_real_methods_has_its_reason(counted: Methods):
     assert not [(each.name, each.failed) for each in counted.rows if each.failed]
     assert {(each.target, each.column) for each in table1.disagreements(counted)} == set(REASONS)
@@ -211,6 +215,28 @@ def test_every_disagreement_of_the_real_methods_has_its_reason(counted: Methods)
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("table1")
+def test_what_is_published_has_the_counts_of_today(counted: Methods):
+    published = documents.load_any(REPORTS / "methods-cpu" / "methods.html")
+    assert isinstance(published, Methods)
+    assert published.timed
+    assert {each.name: counts(each) for each in published.rows} == {each.name: counts(each) for each in counted.rows}
+
+
+def counts(each: Row) -> dict[str, Any] | None:
+    """Parameters, bytes and MACs of a method and of BERT-base, as a whole and by component."""
+    if each.measured is None:
+        return None
+    parts = {str(part.component): part.metrics for part in each.measured.parts}
+    return {
+        scope: [(metrics[name].before, metrics[name].after) for name in ("parameters", "bytes", "macs")]
+        for scope, metrics in {"total": each.measured.total, **parts}.items()
+        if any(metrics[name].before or metrics[name].after for name in ("parameters", "bytes", "macs"))
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("table1")
 def test_what_the_reasons_say_is_so(counted: Methods):
     found = {(each.target, each.column): each for each in table1.disagreements(counted)}
     assert found["embedding", "PR-EP"].methods == ["Gordon"]
@@ -221,6 +247,7 @@ def test_what_the_reasons_say_is_so(counted: Methods):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("table1")
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

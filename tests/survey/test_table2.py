@@ -21,6 +21,8 @@ from bertprof.survey.table2 import Macs, Table2
 from conftest import TINY
 from tabled import BASE, by_hand, model, row, sized, speed, system
 
+REPORTS = Path(__file__).parents[2] / "reports"
+
 # What is printed ------------------------------------------------------------------------------------------------------
 
 
@@ -253,6 +255,7 @@ def counted() -> Table2:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("table2")
 def test_sizes_are_the_closed_forms(counted: Table2):
     sizes = {each.system: each.size for each in counted.rows if each.size is not None}
     assert not [(each.system, each.failed) for each in counted.rows if each.failed]
@@ -302,6 +305,22 @@ PRINTED_WITHIN = {
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("table2")
+def test_what_is_published_has_the_counts_of_today(counted: Table2):
+    published = documents.load_any(REPORTS / "table2-cpu" / "table2.html")
+    assert isinstance(published, Table2)
+    assert published.timed
+    assert published.baseline == counted.baseline
+    for one, other in zip(published.rows, counted.rows, strict=True):
+        assert (one.label, one.system, one.macs) == (other.label, other.system, other.macs)
+        assert (one.size is None) == (other.size is None)
+        if one.size is not None and other.size is not None:
+            assert (one.size.parameters, one.size.bytes) == (other.size.parameters, other.size.bytes)
+            assert one.size.printed_rule_percent == pytest.approx(other.size.printed_rule_percent)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("table2")
 @pytest.mark.parametrize("name", PRINTED_WITHIN)
 def test_sizes_beside_print(counted: Table2, name: str):
     found = row(counted, name)
@@ -311,6 +330,7 @@ def test_sizes_beside_print(counted: Table2, name: str):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("table2")
 def test_deformer_is_counted_with_its_cache_and_without(counted: Table2):
     found = row(counted, "DeFormer")
     base = 12 * unit_macs(320) + 768**2
@@ -342,6 +362,7 @@ LATER_WITHIN = {
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("table2")
 @pytest.mark.parametrize("name", LATER_WITHIN)
 def test_sizes_beside_the_later_edition(counted: Table2, name: str):
     """As near as that; what is more than a rounding off has a note that says why or that it was not reproduced."""
@@ -357,6 +378,7 @@ def test_sizes_beside_the_later_edition(counted: Table2, name: str):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("table2")
 def test_a_pruned_large_model_is_not_half_a_base_one(counted: Table2):
     size = row(counted, "RPP 59.3 %").size
     assert size is not None
@@ -366,6 +388,7 @@ def test_a_pruned_large_model_is_not_half_a_base_one(counted: Table2):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("table2")
 def test_nothing_is_timed_where_only_sizes_are_asked_for(counted: Table2):
     assert not counted.timed
     assert [each.speed for each in counted.rows] == [None] * 14

@@ -1,7 +1,5 @@
 """`bertprof diff`: before and after, for a person and for CI."""
 
-import shlex
-import sys
 from typing import Annotated, Literal
 
 import typer
@@ -14,6 +12,7 @@ from bertprof.cli.options import (
     Debug,
     Device,
     Dtype,
+    Figure,
     Inputs,
     NoTime,
     Output,
@@ -25,6 +24,7 @@ from bertprof.cli.options import (
     Threads,
     Weights,
     Wide,
+    WidthMm,
 )
 from bertprof.errors import UsageError
 from bertprof.measurement import Plan
@@ -104,6 +104,8 @@ def diff(
         typer.Option(help="The view of the table; `cell`: unit and component."),
     ] = "component",
     wide: Wide = False,
+    figure: Figure = None,
+    width_mm: WidthMm = None,
     output: Output = None,
     json: Annotated[bool, typer.Option("--json", help="Print the diff as JSON instead of the table.")] = False,
     debug: Debug = False,
@@ -125,6 +127,7 @@ def diff(
     from bertprof import ci, limits
 
     outputs = options.checked(output)
+    options.drawn(figure, width_mm, outputs, "a diff")
     project = settings.gates()
     asked = Asked(
         device=device,
@@ -175,9 +178,11 @@ def diff(
         accuracy=accuracy,
         accuracy_metric=metric,
         until=plan.until,
-        command=shlex.join(["bertprof", *sys.argv[1:]]),
+        command=console.command(),
     )
-    options.write([(path, report.render(result, path, by, wide=wide)) for path in outputs])
+    options.write(
+        [(path, report.render(result, path, by, wide=wide, figure=figure, width_mm=width_mm)) for path in outputs]
+    )
     is_strict = (strict or project.strict) and not exit_zero
     ci.tell(result, strict=is_strict)
     if json:

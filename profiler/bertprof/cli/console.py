@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -13,10 +14,16 @@ import typer
 from typer.core import TyperGroup
 
 from bertprof import report
+from bertprof.cli import encoding
 from bertprof.errors import BertprofError, OutputError
 
 DEFAULT_WIDTH = 120
 """Columns of a table that goes to no terminal, unless COLUMNS says otherwise."""
+
+
+def command() -> str:
+    """The command line as it was typed, for a document to tell how to make it again."""
+    return shlex.join(["bertprof", *sys.argv[1:]])
 
 
 class Commands(TyperGroup):
@@ -55,7 +62,8 @@ def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(error.format_message(), err=True)
         return 2
-    return _fail(f"{error.format_message()} (see --help)", 2, error, arguments)
+    said = error.format_message().replace("Value error, ", "").rstrip(".")  # the words of who validates are not ours
+    return _fail(f"{said} (see --help)", 2, error, arguments)
 
 
 def _fail(message: str, code: int, error: BaseException, arguments: Sequence[str]) -> int:
@@ -74,7 +82,8 @@ def show(text: str) -> None:
         OutputError: it cannot be written.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a code page without box characters still gets the figures
+        text = encoding.held_by(sys.stdout.encoding, text)
+        sys.stdout.reconfigure(errors="replace")  # what has no stand-in; the figures always have
     try:
         if sys.stdout is not None:  # closed by whoever started us
             sys.stdout.write(text)

@@ -18,6 +18,7 @@ from bertprof.cli.options import (
     Device,
     Dtype,
     Energy,
+    Figure,
     Inputs,
     Label,
     MemoryLimit,
@@ -35,6 +36,7 @@ from bertprof.cli.options import (
     Training,
     Weights,
     Wide,
+    WidthMm,
 )
 from bertprof.errors import OutputError, UsageError
 
@@ -75,6 +77,8 @@ def breakdown(
     energy: Energy = False,
     by: By = "component",
     wide: Wide = False,
+    figure: Figure = None,
+    width_mm: WidthMm = None,
     output: OutputOrTrace = None,
     json: AsJson = False,
     debug: Debug = False,
@@ -90,6 +94,7 @@ def breakdown(
     Example: bertprof breakdown bert-base-uncased --device cuda -o bert.json -o bert.html
     """
     outputs, trace = options.split_trace(output)
+    options.drawn(figure, width_mm, outputs, "a breakdown")
     if no_time and processes != 1:
         raise UsageError("--processes repeats the measurement of times: --no-time excludes it")
     with console.progress_bar() as progress:
@@ -123,7 +128,10 @@ def breakdown(
             training=training,
             energy=energy,
         )
-    options.write([(path, report.render(result, path, by, wide=wide)) for path in outputs])
+    result.command = console.command()
+    options.write(
+        [(path, report.render(result, path, by, wide=wide, figure=figure, width_mm=width_mm)) for path in outputs]
+    )
     if json:
         console.show(record.encode(result).decode())
     else:

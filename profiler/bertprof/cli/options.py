@@ -8,6 +8,7 @@ import typer
 
 from bertprof import files, formatting, report, sides
 from bertprof.errors import UsageError
+from bertprof.report import figures
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; auto is CUDA where there is some.")]
 BatchSize = Annotated[int, typer.Option(help="Sequences in a batch.")]
@@ -65,6 +66,23 @@ Wide = Annotated[
 Output = Annotated[
     list[Path] | None,
     typer.Option("-o", "--output", help="Write a report; its suffix says which: .json .html .png .svg .csv .md"),
+]
+Figure = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help=f"The figure in .png and .svg: {figures.listed('a breakdown', 'a diff', 'several records')}. "
+        "The first is the usual one.",
+    ),
+]
+WidthMm = Annotated[
+    float | None,
+    typer.Option(
+        "--width-mm",
+        metavar="MM",
+        help="How wide a figure is in print; texts keep their size. Two columns of a journal are 183, one is 89.",
+        show_default="183",
+    ),
 ]
 OutputOrTrace = Annotated[
     list[Path] | None,
@@ -151,6 +169,21 @@ def overrides(pairs: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"--set {pair}: write it as KEY=VALUE")
         found[key] = value
     return found
+
+
+def drawn(figure: str | None, width_mm: float | None, outputs: Sequence[Path], kind: figures.Kind | None) -> None:
+    """Makes sure, before anything long begins, that a figure that is asked for can be drawn and goes somewhere.
+
+    Args:
+        figure: its name, where one is asked for.
+        width_mm: how wide, where that is said.
+        outputs: the reports.
+        kind: what it is of, where that is known.
+    """
+    figures.check(figure, width_mm, kind)
+    if (figure, width_mm) != (None, None) and not any(path.suffix.lower() in report.DRAWN for path in outputs):
+        option = f"--figure {figure}" if figure is not None else f"--width-mm {width_mm:g}"
+        raise UsageError(f"{option}: no .png or .svg is written; name one with -o")
 
 
 def split_trace(outputs: list[Path] | None) -> tuple[list[Path], Path | None]:

@@ -1,14 +1,14 @@
 """`bertprof report`, `methods`, `models` and `doctor`: what there is, shown."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import typer
 
 from bertprof import catalog, documents, report, session
 from bertprof.cli import console, options
-from bertprof.cli.options import By, Debug, Device, MinTime, Output, Threads, Wide
+from bertprof.cli.options import Debug, Device, Figure, MinTime, Output, Threads, Wide, WidthMm
 from bertprof.compress import recipe
 from bertprof.compress.methods import METHODS
 
@@ -17,18 +17,31 @@ def report_(
     sources: Annotated[
         list[Path], typer.Argument(metavar="RECORD.json...", help="What `breakdown -o` or `diff -o` wrote.")
     ],
-    by: By = "component",
+    by: Annotated[
+        Literal["group", "component", "unit", "cell", "module"],
+        typer.Option(
+            help="The view of the table; `module`: the module tree of a record; `cell`: of a diff, each cell."
+        ),
+    ] = "component",
     wide: Wide = False,
+    figure: Figure = None,
+    width_mm: WidthMm = None,
     output: Output = None,
     debug: Debug = False,
 ) -> None:
     """Render saved records or a saved diff again; several records side by side.
 
-    Nothing is measured. Writes files with -o, else prints the table.
+    Nothing is measured. An HTML report is as good as the record that it carries. Writes files with -o, else prints the
+    table.
+
+    Example: bertprof report before.json after.json -o both.html -o both.csv
     """
     outputs = options.checked(output)
+    options.drawn(figure, width_mm, outputs, None)
     found = [documents.load_any(source) for source in sources]
-    options.write([(path, report.render_all(found, path, by, wide=wide)) for path in outputs])
+    options.write(
+        [(path, report.render_all(found, path, by, wide=wide, figure=figure, width_mm=width_mm)) for path in outputs]
+    )
     if not outputs:
         console.show_documents(found, by, wide)
 

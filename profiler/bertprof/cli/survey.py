@@ -1,20 +1,23 @@
 """`bertprof survey`: what the survey shows, measured here."""
 
+import functools
+import re
 import shlex
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple, TypeVar
 
 import typer
 
-from bertprof import catalog, record, report, schema, session
+from bertprof import catalog, files, record, report, schema, session
 from bertprof.cli import console, options
 from bertprof.cli.options import BatchSize, Debug, Device, MinTime, NoTime, Output, SeqLength, Threads
+from bertprof.difference import Diff
 from bertprof.errors import UsageError
 from bertprof.survey import claims, systems
 from bertprof.survey import methods as documents
 from bertprof.survey import table2 as tables
+from bertprof.survey.approaches import Approach
 from bertprof.survey.methods import Methods
 from bertprof.survey.table2 import Table2
 
@@ -54,6 +57,7 @@ def figure2(
                 min_time_s=options.duration(min_time),
                 progress=progress,
             )
+        result.command = console.command()
     verdicts = claims.check(result)
     options.write([(path, report.render(result, path, "component", verdicts)) for path in outputs])
     from bertprof.report import terminal
@@ -128,6 +132,10 @@ def methods(
     no_time: NoTime = False,
     min_time: MinTime = "2s",
     source: Source = None,
+    pages: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write the diff of each method into this folder, a page each."),
+    ] = None,
     output: Output = None,
     json: AsJson = False,
     debug: Debug = False,
@@ -135,13 +143,39 @@ def methods(
     """Show every method beside BERT-base: size, MACs and time, by component.
 
     Every method of Sections 3.1 to 3.4 is measured against BERT-base, interleaved with it (--min-time is for each). A
-    file of `survey table1` is as good: both are the same measurement.
+    file of `survey table1` is as good: both are the same measurement. With --pages each method has the page that `diff`
+    would write of it: by component and unit, what moved and why.
     """
     outputs = options.checked(output)
+    diffs: list[tuple[Approach, Diff]] = []
+    if pages is not None:
+        if source is not None:
+            raise UsageError(f"--pages {pages}: saved methods hold no diffs; measure again, or leave --record out")
+        files.check_writable(pages / "page.html")
     given = _Given(device, batch_size, seq_length, threads, no_time, min_time)
-    result = _found("saved methods", session.survey_methods, documents.load, given, source)
+    measure = functools.partial(session.survey_methods, told=lambda *each: diffs.append(each))
+    result = _found("saved methods", measure, documents.load, given, source)
     result.view = "methods"
+    options.write(_pages(pages, diffs, given) if pages is not None else [])
     _show(result, outputs, json)
+
+
+def _pages(folder: Path, diffs: Sequence[tuple[Approach, Diff]], given: "_Given") -> list[tuple[Path, bytes]]:
+    """A page a method, with the command that makes it by itself."""
+    found = []
+    for approach, diff in diffs:
+        segments = [] if approach.segments is None else ["--segments", ",".join(map(str, approach.segments))]
+        settings = [word for setting in approach.settings for word in ("--after", setting)]
+        models = ["diff", systems.BASELINE, approach.model or ""]
+        diff.command = shlex.join(["bertprof", *models, *segments, *settings, *given.words()])
+        path = folder / f"{file_name(approach.name)}.html"
+        found.append((path, report.render(diff, path)))
+    return found
+
+
+def file_name(name: str) -> str:
+    """A method's name as that of a file: lower case, words joined by hyphens."""
+    return "-".join(re.findall(r"[a-z0-9]+", name.lower()))
 
 
 class _Given(NamedTuple):
@@ -153,6 +187,14 @@ class _Given(NamedTuple):
     threads: int | None = None
     no_time: bool = False
     min_time: str = "2s"
+
+    def words(self) -> list[str]:
+        """As a command line has them, without those that are as usual."""
+        found: list[str] = []
+        for option, value, usual in zip(self._fields, self, _Given(), strict=True):
+            if value != usual:
+                found += [f"--{option.replace('_', '-')}", *([] if value is True else [str(value)])]
+        return found
 
 
 def _found(
@@ -173,7 +215,7 @@ def _found(
             threads=given.threads,
             time=not given.no_time,
             min_time_s=options.duration(given.min_time),
-            command=shlex.join(["bertprof", *sys.argv[1:]]),
+            command=console.command(),
             progress=progress,
         )
 

@@ -4,9 +4,8 @@ A renderer opens no files and measures nothing. The suffix of the file that is a
 imported by the renderers that need them, when they run.
 """
 
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +13,7 @@ from bertprof import schema
 from bertprof.difference import Diff
 from bertprof.errors import UsageError
 from bertprof.record import Breakdown
+from bertprof.report import figures
 from bertprof.survey.claims import Verdict
 from bertprof.survey.methods import Methods
 from bertprof.survey.table2 import Table2
@@ -49,65 +49,71 @@ def _of_survey(document: OfSurvey) -> _Renderers:
     return survey_methods_renderers
 
 
-@contextmanager
-def quiet_matplotlib() -> Iterator[None]:
-    """No word of a font cache that is built or of a folder that cannot hold one."""
-    logger = logging.getLogger("matplotlib")
-    level = logger.level
-    try:
-        logger.setLevel(logging.ERROR)
-        yield
-    finally:
-        logger.setLevel(level)
+@dataclass(frozen=True)
+class Shown:
+    """How a document is shown.
+
+    Attributes:
+        by: the view; see `bertprof.report.rows.table` and `bertprof.report.changes.table`. What is of the survey has
+            one only.
+        claims: the survey's claims as checked against a record; Markdown and HTML show them.
+        wide: Markdown and HTML tables with all that is known; CSV and what is of the survey always have it.
+        figure: which figure is drawn as PNG or SVG, by its name in `bertprof.report.figures`; None: the usual one.
+        width_mm: how wide that is in print; None: `bertprof.report.figures.WIDTH_MM`.
+    """
+
+    by: str = "component"
+    claims: Claims = ()
+    wide: bool = False
+    figure: str | None = None
+    width_mm: float | None = None
 
 
-def _json(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
+def _json(document: Document, shown: Shown) -> bytes:
     return schema.encode(document)
 
 
-def _csv(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
+def _csv(document: Document, shown: Shown) -> bytes:
     if isinstance(document, OfSurvey):
         return _of_survey(document).csv(document).encode()
     from bertprof.report import csv
 
-    return (csv.render_diff(document) if isinstance(document, Diff) else csv.render(document, by)).encode()
+    return (csv.render_diff(document) if isinstance(document, Diff) else csv.render(document, shown.by)).encode()
 
 
-def _markdown(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
+def _markdown(document: Document, shown: Shown) -> bytes:
     if isinstance(document, OfSurvey):
         return _of_survey(document).markdown(document).encode()
     from bertprof.report import markdown
 
     if isinstance(document, Diff):
-        return markdown.render_diff(document, by, wide).encode()
-    return markdown.render(document, by, claims, wide).encode()
+        return markdown.render_diff(document, shown.by, shown.wide).encode()
+    return markdown.render(document, shown.by, shown.claims, shown.wide).encode()
 
 
-def _page(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
+def _page(document: Document, shown: Shown) -> bytes:
     if isinstance(document, OfSurvey):
         return _of_survey(document).page(document).encode()
     from bertprof.report import page
 
     if isinstance(document, Diff):
-        return page.render_diff(document, by, wide).encode()
-    return page.render(document, by, claims, wide).encode()
+        return page.render_diff(document, shown.by, shown.wide).encode()
+    return page.render(document, shown.by, shown.claims, shown.wide).encode()
 
 
-def _png(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
+def _png(document: Document, shown: Shown) -> bytes:
     from bertprof.report import figure
 
-    assert not isinstance(document, Table2)  # refused by check_suffix
-    return figure.render(document, "png")
+    return figure.render([document], "png", shown.figure, shown.width_mm)
 
 
-def _svg(document: Document, by: str, claims: Claims, wide: bool) -> bytes:
+def _svg(document: Document, shown: Shown) -> bytes:
     from bertprof.report import figure
 
-    assert not isinstance(document, Table2)
-    return figure.render(document, "svg")
+    return figure.render([document], "svg", shown.figure, shown.width_mm)
 
 
-RENDERERS: Mapping[str, Callable[[Document, str, Claims, bool], bytes]] = {
+RENDERERS: Mapping[str, Callable[[Document, Shown], bytes]] = {
     ".json": _json,
     ".html": _page,
     ".png": _png,
@@ -115,10 +121,9 @@ RENDERERS: Mapping[str, Callable[[Document, str, Claims, bool], bytes]] = {
     ".csv": _csv,
     ".md": _markdown,
 }
-"""File suffix → renderer: a document, a view, the survey's checked claims and `wide` in, the file's content out."""
+"""File suffix → renderer: a document and how to show it in, the file's content out."""
 
-
-_DRAWN = (".png", ".svg")
+DRAWN = (".png", ".svg")
 """Suffixes of figures."""
 
 
@@ -133,28 +138,41 @@ def check_suffix(path: Path, kind: type[Document] = Breakdown) -> None:
     if path.suffix.lower() not in RENDERERS or not path.name:
         found = f"{path.suffix!r} is no known suffix" if path.suffix else "it has no suffix"
         raise UsageError(f"-o {path}: {found}; use one of {', '.join(RENDERERS)}")
-    if kind is Table2 and path.suffix.lower() in _DRAWN:
-        others = ", ".join(suffix for suffix in RENDERERS if suffix not in _DRAWN)
-        raise UsageError(f"-o {path}: there is no figure of the survey's Table 2; use one of {others}")
+    if path.suffix.lower() in DRAWN:
+        try:
+            figures.usual(figures.KINDS[kind])
+        except UsageError as error:
+            others = ", ".join(suffix for suffix in RENDERERS if suffix not in DRAWN)
+            raise UsageError(f"-o {path}: {error}; use one of {others}") from None
 
 
-def render(document: Document, path: Path, by: str = "component", claims: Claims = (), wide: bool = False) -> bytes:
+def render(
+    document: Document,
+    path: Path,
+    by: str = "component",
+    claims: Claims = (),
+    wide: bool = False,
+    figure: str | None = None,
+    width_mm: float | None = None,
+) -> bytes:
     """The content of a report file, by its suffix.
 
     Args:
         document: a record, a diff, a table or the methods of the survey.
         path: where it will go; only its suffix matters here.
-        by: the view; see `bertprof.report.rows.table` and `bertprof.report.changes.table`. What is of the survey
-            has one only.
-        claims: the survey's claims as checked against this record; Markdown and HTML show them.
-        wide: Markdown and HTML tables with all that is known; CSV and what is of the survey always have it.
+        by: see `Shown`, as of all that follow.
+        claims: those of the survey.
+        wide: all that is known.
+        figure: which figure.
+        width_mm: how wide that is.
 
     Raises:
-        UsageError: no renderer has that suffix, or there is no such view.
+        UsageError: no renderer has that suffix, or there is no such view or figure of such a document.
     """
     check_suffix(path, type(document))
+    figures.check(figure, width_mm, figures.kind_of([document]))
     _check_view(document, by)
-    return RENDERERS[path.suffix.lower()](document, by, claims, wide)
+    return RENDERERS[path.suffix.lower()](document, Shown(by, claims, wide, figure, width_mm))
 
 
 def _check_view(document: Document, by: str) -> None:
@@ -163,7 +181,14 @@ def _check_view(document: Document, by: str) -> None:
         raise UsageError(f"{named} no view by {by!r}: leave --by out")
 
 
-def render_several(breakdowns: Sequence[Breakdown], path: Path, by: str = "component", wide: bool = False) -> bytes:
+def render_several(
+    breakdowns: Sequence[Breakdown],
+    path: Path,
+    by: str = "component",
+    wide: bool = False,
+    figure: str | None = None,
+    width_mm: float | None = None,
+) -> bytes:
     """Records side by side as a report file, by its suffix.
 
     Args:
@@ -171,11 +196,14 @@ def render_several(breakdowns: Sequence[Breakdown], path: Path, by: str = "compo
         path: where it will go; only its suffix matters here.
         by: the view; see `bertprof.report.rows.table`.
         wide: tables with the rows' parameters, MACs and FLOPs beside their time; CSV always has them.
+        figure: which figure, as PNG or SVG; see `Shown`.
+        width_mm: how wide that is.
 
     Raises:
-        UsageError: no renderer has that suffix, JSON holds one record, or there is no such view.
+        UsageError: no renderer has that suffix, JSON holds one record, or there is no such view or figure.
     """
     check_suffix(path)
+    figures.check(figure, width_mm, figures.kind_of(breakdowns))
     match path.suffix.lower():
         case ".json":
             raise UsageError(f"-o {path}: JSON holds one record; use .md, .html, .csv, .png or .svg for several")
@@ -192,20 +220,27 @@ def render_several(breakdowns: Sequence[Breakdown], path: Path, by: str = "compo
 
             return markdown.render_several(breakdowns, by, wide).encode()
         case suffix:
-            from bertprof.report import figure
+            from bertprof.report import figure as drawing
 
-            return figure.render_several(breakdowns, "png" if suffix == ".png" else "svg")
+            return drawing.render(breakdowns, "png" if suffix == ".png" else "svg", figure, width_mm)
 
 
-def render_all(documents: Sequence[Document], path: Path, by: str = "component", wide: bool = False) -> bytes:
+def render_all(
+    documents: Sequence[Document],
+    path: Path,
+    by: str = "component",
+    wide: bool = False,
+    figure: str | None = None,
+    width_mm: float | None = None,
+) -> bytes:
     """One document, or several records side by side, as a report file; see `render` and `render_several`.
 
     Raises:
         UsageError: as those do, or one of several documents is no record.
     """
     if len(documents) == 1:
-        return render(documents[0], path, by, wide=wide)
-    return render_several(_records(documents), path, by, wide)
+        return render(documents[0], path, by, wide=wide, figure=figure, width_mm=width_mm)
+    return render_several(_records(documents), path, by, wide, figure, width_mm)
 
 
 def text_of_all(documents: Sequence[Document], by: str, width: int, wide: bool, color: bool) -> str:

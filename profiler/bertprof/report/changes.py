@@ -3,6 +3,7 @@
 What changed stands beside what it was, row by row; what it means in words is in `findings`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -85,9 +86,9 @@ class Column:
 
 NAMES: Mapping[str, str] = MappingProxyType(
     {
-        "time": "time ms",
-        "device_time": "device ms",
-        "energy": "energy mJ",
+        "time": "time",
+        "device_time": "GPU time",
+        "energy": "energy",
         SHARE: "time share",
         "parameters": "parameters",
         "nonzero_parameters": "non-zero",
@@ -95,13 +96,27 @@ NAMES: Mapping[str, str] = MappingProxyType(
         "macs": "MACs",
         "useful_macs": "useful MACs",
         "flops": "FLOPs",
-        "bytes_moved": "moved",
+        "bytes_moved": "traffic",
         "activation_bytes": "activations",
     }
 )
-"""Metric → header, in the order of display."""
+"""Metric → what it is called in every table and figure, in the order of display."""
 
-_SHORT = {"time": "time", "device_time": "device", "energy": "energy", "parameters": "params"}
+UNITS: Mapping[str, str] = MappingProxyType({"time": "ms", "device_time": "ms", "energy": "mJ"})
+"""Metric → the unit of its figures, where these do not carry it."""
+
+
+def title(metric: str) -> str:
+    """A metric's name as a heading: Time, GPU time."""
+    return f"{NAMES[metric][0].upper()}{NAMES[metric][1:]}"
+
+
+def header(metric: str) -> str:
+    """A metric's name above its figures, with their unit: time ms."""
+    return f"{NAMES[metric]} {UNITS[metric]}" if metric in UNITS else NAMES[metric]
+
+
+_SHORT = {"parameters": "params"}
 
 _USUAL = (*MEASURED, "parameters", "bytes", "macs", "flops")
 _ALL_DIGITS = ("parameters", "nonzero_parameters")
@@ -127,7 +142,7 @@ def columns(diff: Diff, by: str, wide: bool = False) -> list[Column]:
         metrics = metrics or usual[:1]
     found = []
     for metric in metrics:
-        found.append(Column(metric, "figures", NAMES[metric]))
+        found.append(Column(metric, "figures", header(metric)))
         if metric != SHARE:  # a change of a share in percent of itself is read as one in points
             found.append(Column(metric, "change", f"Δ {_SHORT.get(metric, NAMES[metric])}"))
             found.append(Column(metric, "share", "of Δ"))
@@ -161,10 +176,14 @@ def cell(diff: Diff, row: Row, column: Column, exact: bool = False) -> str:
         case "change":
             return relative(change)
         case "share":
-            part = share(diff, row, column.metric)
-            return "–" if part is None else f"{round(100 * part) + 0:,} %"
+            return part(share(diff, row, column.metric))
         case "verdict":
             return change.verdict
+
+
+def part(share: float | None) -> str:
+    """A row's part of a change, in whole percent; a dash where it has none."""
+    return "–" if share is None else f"{round(100 * share) + 0:,} %"  # a rounded zero has no sign
 
 
 def figures(change: Change, metric: str, exact: bool = False) -> str:
@@ -188,6 +207,11 @@ def figure(value: float | None, metric: str, exact: bool = False) -> str:
     return formatting.exact(round(value)) if exact and metric in _ALL_DIGITS else formatting.count(value)
 
 
+def with_unit(text: str, metric: str) -> str:
+    """The metric's figures with their unit, where they do not carry it."""
+    return f"{text} {UNITS[metric]}" if metric in UNITS else text
+
+
 def relative(change: Change) -> str:
     """The change in percent, with its interval where there is one; the word for what is new, removed or the same."""
     if change.verdict in ("new", "removed") and (change.before or change.after):
@@ -201,11 +225,25 @@ def relative(change: Change) -> str:
     return formatting.relative(change.ratio) if change.ratio is not None else change.verdict
 
 
+def brief(change: Change, metric: str) -> str:
+    """What changed, in a few characters: -50.0 %; of what was measured the percentage only where it is sure, to the
+    digit that its interval earns, with the verdict: -41 %, faster.
+    """
+    if change.verdict == "n/a":
+        return "not compared"
+    percent, _, _ = relative(change).partition(" [")
+    if metric not in MEASURED:
+        return change.verdict if percent == "–" else percent
+    return f"{percent}, {change.verdict}" if percent.endswith("%") and change.verdict in CHANGED else change.verdict
+
+
 def signed(value: float, metric: str) -> str:
-    """A change in the metric's own unit: -28.33M, -172.5 MB, -58.1 ms."""
-    if metric in MEASURED:
-        return f"{formatting.signed(value)} {'mJ' if metric == 'energy' else 'ms'}"
-    return formatting.signed_size(value) if metric in _SIZES else formatting.signed_count(value)
+    """A change in the metric's own unit: -28.33M, -172.5 MB, -58.1 ms; what rounds to nothing has no sign."""
+    if metric in UNITS:
+        text = with_unit(formatting.signed(value), metric)
+    else:
+        text = formatting.signed_size(value) if metric in _SIZES else formatting.signed_count(value)
+    return text if re.search("[1-9]", text) else text.lstrip("+-")
 
 
 def moved(change: Change) -> float | None:
@@ -259,9 +297,7 @@ def by_change(rows: Sequence[Row], shown: Sequence[Column]) -> tuple[list[Row], 
 
 # For a program to read ------------------------------------------------------------------------------------------------
 
-_MEASURED_IN: Mapping[str, str] = MappingProxyType(
-    {"time": "ms", "device_time": "ms", "energy": "mJ", SHARE: "share", **dict.fromkeys(_SIZES, "bytes")}
-)
+_MEASURED_IN: Mapping[str, str] = MappingProxyType({**UNITS, SHARE: "share", **dict.fromkeys(_SIZES, "bytes")})
 
 
 def records(rows: Sequence[Row]) -> list[dict[str, object]]:

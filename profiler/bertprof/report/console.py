@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from rich.console import Console
 from rich.table import Table
@@ -26,9 +27,10 @@ def console_of(width: int, color: bool) -> tuple[Console, io.StringIO]:
     return console, stream
 
 
-def fitting(
-    wanted: Sequence[str], needed: Mapping[str, int], room: int, behind: Mapping[str, str] | None = None
-) -> list[str]:
+C = TypeVar("C")
+
+
+def fitting(wanted: Sequence[C], needed: Mapping[C, int], room: int, behind: Mapping[C, C] | None = None) -> list[C]:
     """The columns for which there is room. One figure has to be there, however narrow.
 
     Args:
@@ -37,7 +39,7 @@ def fitting(
         room: the characters that there are.
         behind: a column that is shown only with another one → that one.
     """
-    shown: list[str] = []
+    shown: list[C] = []
     for column in wanted:
         leads = (behind or {}).get(column, column)
         if not shown or (needed[column] <= room and leads in (column, *shown)):

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 
+from bertprof import formatting
 from bertprof.difference import Diff
 from bertprof.record import Breakdown
 from bertprof.report import changes, rows, several
@@ -14,8 +15,9 @@ def render(breakdown: Breakdown, by: str = "component") -> str:
 
     What is not known is empty; `unit` is empty outside of the units.
     """
-    found = rows.records(breakdown, "module" if by == "module" else "cost")
-    return written(["model", *(found[0] if found else ())], ({"model": breakdown.name, **row} for row in found))
+    view = "module" if by == "module" else "cost"
+    found = ({"model": breakdown.name, **row} for row in rows.records(breakdown, view))
+    return written(["model", *rows.fields(breakdown, view)], found)
 
 
 def render_diff(diff: Diff) -> str:
@@ -28,7 +30,10 @@ def render_diff(diff: Diff) -> str:
 
 
 def render_several(breakdowns: Sequence[Breakdown], by: str = "component") -> str:
-    """One line a record and row, totals first; each `_ratio` is against the first record."""
+    """One line a record and row, totals first, for which `by` is "total"; each `_ratio` is against the first record.
+
+    The columns are those of `bertprof.report.several.records`.
+    """
     found = several.records(breakdowns, by)
     return written([*found[0]], found)
 
@@ -44,10 +49,15 @@ def written(header: Sequence[str], found: Iterable[Mapping[str, object]]) -> str
 
 
 def _text(value: object) -> str:
-    """A cell. A text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    """A cell. A text that a spreadsheet would take for a formula gets an apostrophe in front.
+
+    A line break in a text would end the row for readers that take any for one, so control characters are replaced.
+    """
     if value is None:
         return ""
     if isinstance(value, float):
         return repr(value)
-    text = str(value)
-    return f"'{text}" if isinstance(value, str) and text[:1] in "=+-@\t\r" else text
+    if not isinstance(value, str):
+        return str(value)
+    text = formatting.plain(value)
+    return f"'{text}" if text[:1] in "=+-@" or value[:1] in "\t\r" else text

@@ -63,24 +63,8 @@ def environment(diff: Diff) -> list[tuple[str, str, str]]:
 
 
 def _environment(side: Side) -> dict[str, str]:
-    h = side.host
-    memory, gpu_memory = (
-        None if size is None else formatting.size(size) for size in (h.memory_bytes, h.gpu_memory_bytes)
-    )
-    clocks = h.clocks and ", ".join(f"{name} {mhz} MHz" for name, mhz in h.clocks.items())
     parts = {
-        "CPU": h.cpu,
-        "cores": h.cores,
-        "memory": memory,
-        "system": h.os,
-        "GPU": h.gpu,
-        "GPU memory": gpu_memory,
-        "driver": h.driver,
-        "clocks": clocks,
-        "Python": h.python,
-        "torch": h.torch,
-        "transformers": h.transformers,
-        "fvcore": h.fvcore,
+        **lines.machine_parts(side.host),
         "bertprof": side.bertprof_version,
         "measured": side.created,
         "repeats": side.samples,
@@ -88,6 +72,11 @@ def _environment(side: Side) -> dict[str, str]:
         "configuration": side.workload.config_sha256[:12],
     }
     return {name: formatting.line(str(value), 100) for name, value in parts.items() if value}
+
+
+def margin(diff: Diff) -> str:
+    """By how much a ratio may be off 1 and still count as no change: ±2 %."""
+    return f"±{100 * diff.margin:g} %"
 
 
 def notes(diff: Diff) -> list[str]:
@@ -103,7 +92,7 @@ def notes(diff: Diff) -> list[str]:
         found.append(_yardstick(diff, diff.yardstick_ratio))
     if diff.times in ("rounds", "processes"):
         found.append(
-            f"a change of a time within ±{100 * diff.margin:g} % counts as none; intervals are at 95 %, verdicts are "
+            f"a change of a time within {margin(diff)} counts as none; intervals are at 95 %, verdicts are "
             "corrected for the number of rows (Holm)"
         )
     if any(row.scope.startswith("after.") for row in diff.at("unit")):
@@ -119,10 +108,11 @@ latencies on, what it says of the machine is rough."""
 def _yardstick(diff: Diff, ratio: float) -> str:
     """What the yardstick took, which is all that is known: what slowed it down may be the machine or the model."""
     took = f"{100 * abs(ratio - 1):.1f} % {'longer' if ratio > 1 else 'less time'}"
-    text = f"the yardstick, a fixed BERT layer run in the same rounds, took {took} beside AFTER; changes of time are "
+    text = f"the yardstick, a fixed BERT layer run in the same rounds, took {took} beside AFTER; "
     if diff.times != "processes":
-        return f"{text}not corrected for it"
-    text += "corrected for it (times before → after are as measured)"
+        text += "times and their ratios are not corrected for it; the parts of the change and the waterfall's steps are"
+        return text
+    text += "changes of time are corrected for it (times before → after are as measured)"
     lengths = [side.latency.median_ms for side in (diff.before, diff.after) if side.latency is not None]
     if lengths and max(lengths) > FURTHEST_APART * min(lengths):
         text += ", which is rough where the models differ this much in length; measure both together (diff MODEL MODEL)"

@@ -15,7 +15,8 @@ TITLE = "Energy of one forward"
 def panel(breakdown: Breakdown) -> Panel | None:
     """By component mJ a forward, their share and the board's mean power; below, how it was measured and the whole.
 
-    None where the record holds nothing of it. A component has a power where it was replayed by itself.
+    As of times, a component's energy is its share × the median of the whole, so that the rows add up. None where the
+    record holds nothing of it. A component has a power where it was replayed by itself.
     """
     energy = breakdown.energy
     if energy is None:
@@ -27,10 +28,11 @@ def panel(breakdown: Breakdown) -> Panel | None:
     parts = {component: samples for component in Component if any(samples := _sums(breakdown.of(component)))}
     whole = sampling.sums(parts.values())
     power_mw = energy.power_mw or {}
-    rows = [
-        (component, _amount(samples), _share(samples, whole), _watts(power_mw.get(component)))
-        for component, samples in parts.items()
-    ]
+    rows = []
+    for component, samples in parts.items():
+        share = sampling.share_estimate(samples, whole)
+        own = formatting.with_interval(sampling.product_estimate(share, sampling.median_estimate(whole)))
+        rows.append((component, own, formatting.percent(share.value), _watts(power_mw.get(component))))
     total = ("total", _amount(whole), "100.0", "") if rows else ()  # the whole's power is in the notes
     columns = 4 if power_mw else 3
     return Panel(
@@ -49,10 +51,6 @@ def _sums(costs: Sequence[Cost]) -> Samples:
 
 def _amount(samples: Samples) -> str:
     return formatting.with_interval(sampling.median_estimate(samples))
-
-
-def _share(part: Samples, whole: Samples) -> str:
-    return formatting.percent(sampling.share_estimate(part, whole).value)
 
 
 def _watts(power_mw: int | None) -> str:
@@ -74,8 +72,8 @@ def _method(energy: Energy, whole: Samples) -> str:
     spread = "their range" if trials < sampling.FEWEST_OF_MEDIAN else "the 95 % interval of their median"
     power = "; W is the board's mean power meanwhile" if energy.power_mw else ""
     return (
-        f"By NVML's counter{steps}: {how}{power}; {trials} trials, ± half {spread}. What the board draws while it "
-        "idles is in all of it."
+        f"By NVML's counter{steps}: {how}{power}; {trials} trials, ± half {spread}, of a component with "
+        "that of its share. What the board draws while it idles is in all of it."
     )
 
 

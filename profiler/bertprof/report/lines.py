@@ -19,8 +19,8 @@ def title(breakdown: Breakdown) -> str:
 
 
 def caveat_lines(breakdown: Breakdown) -> list[str]:
-    """The caveats, one line each, and one where something is faster than the device was found to be."""
-    found = [formatting.plain(" ".join(caveat.text.split())) for caveat in breakdown.caveats]
+    """The caveats, each one line of at most 400 characters, and one more where something is faster than its roof."""
+    found = [formatting.line(caveat.text) for caveat in breakdown.caveats]
     above = roofline.above_roof(breakdown)
     if above:
         which = ", ".join(f"{component} ({100 * share:.0f} % of its roof)" for component, share in above.items())
@@ -110,6 +110,25 @@ def machine_line(h: Host, device: str) -> str:
     return formatting.plain(f"{machine}; torch {h.torch}, transformers {h.transformers}, Python {h.python}")
 
 
+def machine_parts(h: Host) -> dict[str, str]:
+    """All that is known of a machine and its versions, by what it is."""
+    parts = {
+        "CPU": h.cpu,
+        "cores": h.cores,
+        "memory": None if h.memory_bytes is None else formatting.size(h.memory_bytes),
+        "system": h.os,
+        "GPU": h.gpu,
+        "GPU memory": None if h.gpu_memory_bytes is None else formatting.size(h.gpu_memory_bytes),
+        "driver": h.driver,
+        "clocks": ", ".join(f"{name} {mhz} MHz" for name, mhz in (h.clocks or {}).items()),
+        "Python": h.python,
+        "torch": h.torch,
+        "transformers": h.transformers,
+        "fvcore": h.fvcore,
+    }
+    return {name: formatting.line(str(value)) for name, value in parts.items() if value not in (None, "")}
+
+
 def notes(breakdown: Breakdown) -> list[str]:
     """How the time was measured and how far it can be trusted, what bounds it, and what the weights take on disk."""
     found = (*_timing(breakdown), *_gpu(breakdown.host), *_roofline(breakdown), *_checkpoint(breakdown))
@@ -179,10 +198,12 @@ def _roofline(breakdown: Breakdown) -> list[str]:
 
 
 def peaks_line(peaks: Peaks) -> str:
-    """What the device can do at most, in one line."""
+    """What the device can do at most, in one line; the highest bandwidth, and that of the largest working set."""
     where = "" if peaks.threads is None else f", {peaks.threads} thread{'s' if peaks.threads > 1 else ''}"
-    ends = peaks.bandwidths[:1] + peaks.bandwidths[1:][-1:]
-    speeds = [f"{formatting.giga(point.bytes_per_s)} GB/s at {point.working_set_bytes / 1e6:g} MB" for point in ends]
+    highest = max(peaks.bandwidths, key=lambda point: point.bytes_per_s)
+    last = max(peaks.bandwidths, key=lambda point: point.working_set_bytes)
+    told = [highest] if highest == last else [highest, last]
+    speeds = [f"{formatting.giga(point.bytes_per_s)} GB/s at {point.working_set_bytes / 1e6:g} MB" for point in told]
     return (
         f"peaks of the device: {formatting.giga(peaks.flops_per_s)} GFLOP/s {peaks.dtype}{where}; "
         f"{' … '.join(speeds)}; {formatting.three(peaks.launch_ns / 1e3)} µs an operator; "

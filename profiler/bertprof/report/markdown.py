@@ -14,13 +14,26 @@ from bertprof.report.panels import Panel, panels
 from bertprof.report.rows import Row
 from bertprof.survey.claims import Verdict
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&-])")
+_SPECIAL = re.compile(
+    r"[\\`*|~$]"  # a cell's end, emphasis, code, struck out, and mathematics
+    r"|\b_+|_+\b"  # emphasis as well, but for those between letters
+    r"|\](?=\()"  # a link or a picture
+    r"|&(?=#?\w+;)"  # a character reference
+    # At the beginning: a heading, also one by what is below its text, a list, a task, a definition, a rule below the
+    # head of a table; at the end: what closes a heading.
+    r"|^[\[#=:]|^[+-](?!\d)|^\d+[.)](?=\s|$)|#$",
+    re.ASCII,
+)
 
 
 def escape(text: str) -> str:
-    """Text from a record, inert in Markdown and in the HTML that Markdown allows; an @ calls nobody."""
-    inert = _SPECIAL.sub(r"\\\1", " ".join(text.split())).replace("\\<", "&lt;").replace("\\>", "&gt;")
-    return inert.replace("@", "@<!-- -->")
+    """Text from a record, inert in a table, a paragraph, a list or a heading of GitHub's Markdown (GFM 0.29) and in the
+    HTML that it allows; an @ calls nobody.
+
+    What is special only at the beginning of a block is left as it is elsewhere: `attention-linear-in` reads as it is.
+    """
+    inert = _SPECIAL.sub(lambda found: re.sub(r"_|\W", r"\\\g<0>", found[0]), " ".join(text.split()))
+    return inert.replace("<", "&lt;").replace(">", "&gt;").replace("@", "@<!-- -->")
 
 
 def render(breakdown: Breakdown, by: str = "component", claims: Sequence[Verdict] = (), wide: bool = False) -> str:
@@ -161,14 +174,20 @@ def _details(diff: Diff, by: str, wide: bool, room: int) -> str:
 
 
 def _environment(diff: Diff) -> str:
-    """The machine on both sides, and the command in a block that no back-tick of it closes."""
+    """The machine on both sides, and the command."""
     rows = [f"| {' | '.join(map(escape, cells))} |" for cells in diff_lines.environment(diff)]
     table = _fitted(["| | before | after |", "| --- | --- | --- |", *rows], 5_000, "rows")
     if diff.command is None:
         return table
-    command = formatting.line(diff.command, 2_000)
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
-    return f"{table}\n\n{fence}sh\n{command}\n{fence}"
+    return f"{table}\n\n{fenced(diff.command)}"
+
+
+def fenced(command: str) -> str:
+    """A command as it was given, at most 2,000 characters of it, in a block that no back-tick of it closes."""
+    text = formatting.plain(command)  # white space between its quotes counts
+    text = text if len(text) <= 2_000 else f"{text[:1_999]}…"
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}sh\n{text}\n{fence}"
 
 
 def _folded(summary: str, content: str) -> str:

@@ -1,6 +1,6 @@
 """Rows: what every table and figure of a breakdown shows, before it is formatted."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
@@ -21,8 +21,8 @@ class Row:
 
     `flops_per_s`, `bytes_per_s`, `roof_share` and `bound` are those of `bertprof.roofline`. `inclusive_*` are a
     module's own figures and those of all modules below it. They, `type`, `component` and `calls` are None in all other
-    views; in the view by module, whose record does not split them, so are `bytes`, the four after the shares and the
-    four of the roofline.
+    views; in the view by module, whose record does not split them, so are `bytes` with its share, the four after the
+    shares and the four of the roofline.
     """
 
     label: str
@@ -31,6 +31,7 @@ class Row:
     macs: int
     flops: int
     parameters_share: float
+    bytes_share: float | None
     macs_share: float
     flops_share: float
     nonzero_parameters: int | None = None
@@ -86,14 +87,15 @@ def table(breakdown: Breakdown, by: str) -> list[Row]:
     if by == "module":
         return _modules(breakdown)
     rows = []
-    for label, costs in _selections(breakdown, by):
+    for label, costs in selections(breakdown, by):
         row = row_of(breakdown, label, costs)
         if row.parameters or row.flops or (row.time_share is not None and row.time_share.value > 0):
             rows.append(row)
     return rows
 
 
-def _selections(breakdown: Breakdown, by: str) -> list[tuple[str, list[Cost]]]:
+def selections(breakdown: Breakdown, by: str) -> list[tuple[str, list[Cost]]]:
+    """The costs behind each row of a view by its label, in order; see `table`, which leaves out what costs nothing."""
     if by == "group":
         return [(name, breakdown.of(*members)) for name, members in GROUPS.items()]
     if by == "component":
@@ -110,14 +112,16 @@ def row_of(breakdown: Breakdown, label: str, costs: Sequence[Cost]) -> Row:
     parameters = sum(cost.parameters for cost in costs)
     macs = sum(cost.macs for cost in costs)
     flops = sum(cost.flops for cost in costs)
+    size = sum(cost.parameter_bytes for cost in costs)
     roof = roofline.of(breakdown, costs)
     return Row(
         label=label,
         parameters=parameters,
-        bytes=sum(cost.parameter_bytes for cost in costs),
+        bytes=size,
         macs=macs,
         flops=flops,
         parameters_share=_share(parameters, breakdown.total("parameters")),
+        bytes_share=_share(size, breakdown.total("parameter_bytes")),
         macs_share=_share(macs, breakdown.total("macs")),
         flops_share=_share(flops, breakdown.total("flops")),
         nonzero_parameters=added(cost.nonzero_parameters for cost in costs),
@@ -195,6 +199,7 @@ def _modules(breakdown: Breakdown) -> list[Row]:
                 macs=module.macs,
                 flops=module.flops,
                 parameters_share=_share(module.parameters, breakdown.total("parameters")),
+                bytes_share=None,
                 macs_share=_share(module.macs, breakdown.total("macs")),
                 flops_share=_share(module.flops, breakdown.total("flops")),
                 time_ms=time,
@@ -220,9 +225,19 @@ def _ancestry(path: str) -> list[str]:
     return [".".join(names[:depth]) for depth in range(len(names) + 1)]
 
 
-def in_tree(label: str) -> tuple[int, str]:
-    """How deep a module stands in the tree and its own name, from its row's label."""
-    return (0, label) if label == MODEL else (1 + label.count("."), label.rpartition(".")[2])
+def in_tree(modules: Sequence[Row]) -> Iterator[tuple[int, str, Row]]:
+    """Each row of the view by module, with how deep it stands below the rows above it, and its name from these on.
+
+    The root's depth is 0. A module of which no other above it has a row keeps its path.
+    """
+    above: list[str] = []
+    for row in modules:
+        path = "" if row.label == MODEL else row.label
+        while above and not path.startswith(f"{above[-1]}."):
+            above.pop()
+        yield len(above) + 1 if path else 0, path[len(above[-1]) + 1 if above else 0 :] or row.label, row
+        if path:
+            above.append(path)
 
 
 def _exactly(value: float | None) -> Estimate | None:
@@ -324,8 +339,10 @@ def cell(row: Row, field: str, exact: bool = False) -> str:
     match field:
         case "type" | "component" | "bound":
             return formatting.plain(value)
-        case "time_ms" | "inclusive_time_ms":
-            return formatting.milliseconds(value)
+        case "inclusive_time_ms":
+            return _unsure(value)
+        case "time_ms":
+            return _unsure(value) if row.type is not None else formatting.milliseconds(value)
         case "plus_minus":
             return formatting.plus_minus(value)
         case "time_share":
@@ -341,6 +358,11 @@ def cell(row: Row, field: str, exact: bool = False) -> str:
     return formatting.exact(value) if exact else formatting.count(value)
 
 
+def _unsure(time: Estimate) -> str:
+    """A module's time, of whose interval nothing is known: to µs below 0.1 ms, else to two decimals at most."""
+    return formatting.milliseconds(time) if 0 < time.value < 0.0995 else formatting.measured(time.value)
+
+
 def total_cell(row: Row, field: str, exact: bool = False) -> str:
     """The same in the line of totals, where there is nothing for words and for what does not add up."""
     return "" if field in TEXTS or field.startswith("inclusive") else cell(row, field, exact)
@@ -351,7 +373,8 @@ def records(breakdown: Breakdown, by: str) -> list[dict[str, object]]:
 
     Args:
         breakdown: the record.
-        by: "group", "component", "unit" or "module" as in every report, or "cost": one row a unit and component.
+        by: "group", "component", "unit" (None: outside of all) or "module" as in every report, or "cost": one row a
+            unit and component.
 
     Raises:
         UsageError: there is no such view, or the record holds no modules.
@@ -361,22 +384,34 @@ def records(breakdown: Breakdown, by: str) -> list[dict[str, object]]:
             {"unit": cost.unit, "component": str(cost.component), **figures(row_of(breakdown, "", [cost]))}
             for cost in breakdown.costs
         ]
+    return [record(row, by) for row in table(breakdown, by)]
+
+
+def fields(breakdown: Breakdown, by: str) -> list[str]:
+    """The names in `records`, which are there even where there are no rows."""
+    if by == "cost":
+        return ["unit", "component", *figures(total(breakdown))]
+    return [*record(total(breakdown), by)]
+
+
+def record(row: Row, by: str) -> dict[str, object]:
+    """A row of a view, or the line of totals, for a program to read; see `records`. `unit` is a number or None."""
     if by == "module":
-        return [
-            {
-                "module": row.label,
-                "type": row.type,
-                "component": row.component,
-                "calls": row.calls,
-                **figures(row),
-                "inclusive_parameters": row.inclusive_parameters,
-                "inclusive_macs": row.inclusive_macs,
-                "inclusive_flops": row.inclusive_flops,
-                "inclusive_time_ms": None if row.inclusive_time_ms is None else row.inclusive_time_ms.value,
-            }
-            for row in _modules(breakdown)
-        ]
-    return [{by: row.label, **figures(row)} for row in table(breakdown, by)]
+        return {
+            "module": row.label,
+            "type": row.type,
+            "component": row.component,
+            "calls": row.calls,
+            **figures(row),
+            "inclusive_parameters": row.inclusive_parameters,
+            "inclusive_macs": row.inclusive_macs,
+            "inclusive_flops": row.inclusive_flops,
+            "inclusive_time_ms": None if row.inclusive_time_ms is None else row.inclusive_time_ms.value,
+        }
+    if by == "unit":
+        number = row.label.removeprefix("unit ")
+        return {"unit": int(number) if number.isdecimal() else None, **figures(row)}
+    return {by: row.label, **figures(row)}
 
 
 def figures(row: Row) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """Several: records side by side, each figure against that of the first, before it is formatted."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 from bertprof import formatting
 from bertprof.components import GROUPS, Component
-from bertprof.conditions import dequantised
+from bertprof.conditions import dequantised, mismatches
 from bertprof.record import Breakdown
 from bertprof.report import lines, rows
 from bertprof.report.rows import Row
@@ -15,13 +18,14 @@ from bertprof.report.rows import Row
 class Cell:
     """One figure of one record: as text, its share of the record's total, and as often as in the first record.
 
-    `remark` stands where no ratio does.
+    `remark` stands where no ratio does. `value` is the figure itself, None where it is not known.
     """
 
     figure: str
     share: float | None = None
     ratio: float | None = None
     remark: str = ""
+    value: float | None = None
 
     @property
     def parts(self) -> tuple[str, str, str]:
@@ -38,10 +42,63 @@ class Section:
     lines: list[tuple[str, list[Cell]]]
 
 
+@dataclass(frozen=True)
+class Metric:
+    """What a row has of one cost.
+
+    Attributes:
+        header: what it is called, with its unit.
+        field: of `rows.figures`.
+        text: how a figure is written.
+    """
+
+    header: str
+    field: str
+    text: Callable[[float], str]
+
+    def figure(self, row: Row) -> float | None:
+        """A row's figure."""
+        if self.field == "time_ms":
+            return None if row.time_ms is None else row.time_ms.value
+        value: int | None = getattr(row, {"parameter_bytes": "bytes"}.get(self.field, self.field))
+        return value
+
+    def share(self, breakdown: Breakdown, row: Row) -> float | None:
+        """That as a share of the whole record."""
+        match self.field:
+            case "time_ms":
+                return None if row.time_share is None else row.time_share.value
+            case "parameters":
+                return row.parameters_share
+            case "macs":
+                return row.macs_share
+            case "flops":
+                return row.flops_share
+        whole = breakdown.total(self.field)
+        return None if row.bytes is None else row.bytes / whole if whole else 0.0
+
+
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        "time": Metric("time ms", "time_ms", formatting.measured),
+        "parameters": Metric("parameters", "parameters", formatting.count),
+        "bytes": Metric("bytes", "parameter_bytes", formatting.size),
+        "MACs": Metric("MACs", "macs", formatting.count),
+        "FLOPs": Metric("FLOPs", "flops", formatting.count),
+    }
+)
+"""What can be shown of each row, by what it is called where it is chosen."""
+
+
 def names(breakdowns: Sequence[Breakdown]) -> list[str]:
-    """What to call each; those of the same name are told apart by number."""
-    found = [formatting.line(breakdown.name, 60) for breakdown in breakdowns]
-    return [f"{name} ({1 + found[:i].count(name)})" if found.count(name) > 1 else name for i, name in enumerate(found)]
+    """What to call each; those of the same name are told apart by number, none of which another has in its name."""
+    own = [formatting.line(breakdown.name, 60) for breakdown in breakdowns]
+    found: list[str] = []
+    for name in own:
+        numbered = (f"{name} ({number})" for number in itertools.count(1))
+        free = (each for each in numbered if each not in (*own, *found))
+        found.append(next(free) if own.count(name) > 1 else name)
+    return found
 
 
 def described(breakdowns: Sequence[Breakdown]) -> tuple[str, list[str]]:
@@ -66,6 +123,39 @@ def caveats(breakdowns: Sequence[Breakdown]) -> list[str]:
     return [f"{'all' if len(whose) == len(breakdowns) else ', '.join(whose)}: {text}" for text, whose in texts.items()]
 
 
+_MOST_TOLD = 3
+
+
+def headline(breakdowns: Sequence[Breakdown]) -> str:
+    """The answer in a sentence a record: its parameters, FLOPs and time against those of the first.
+
+    FLOPs are told of the same work, and times where both were taken under the same conditions; see
+    `bertprof.conditions`.
+    """
+    own = names(breakdowns)
+    found = [
+        _compared(name, own[0], breakdowns[0], breakdown)
+        for name, breakdown in zip(own[1 : _MOST_TOLD + 1], breakdowns[1:], strict=False)
+    ]
+    more = len(breakdowns) - 1 - len(found)
+    return " ".join([*found, *([f"{more} more below."] if more else [])])
+
+
+def _compared(name: str, of: str, first: Breakdown, other: Breakdown) -> str:
+    differ = {mismatch.affects for mismatch in mismatches(first, other)}
+    counts = ["parameters"] if "counts" in differ else ["parameters", "FLOPs"]
+    pairs = [(metric, ratios([b.total(METRICS[metric].field) for b in (first, other)])[1]) for metric in counts]
+    if all(ratio == 1 for _, ratio in pairs):
+        text = f"{name} has as many {' and '.join(counts)} as {of}"
+    else:
+        said = [f"{formatting.times(ratio)} the {metric}" for metric, ratio in pairs if ratio is not None]
+        text = f"{name} has {' and '.join(said)} of {of}" if said else f"{name} stands beside {of}"
+    time = ratios([latency_ms(first), latency_ms(other)])[1]
+    if time is None or differ & {"counts", "times"}:
+        return f"{text}."
+    return f"{text} and takes {formatting.times(time)} its time."
+
+
 def note(breakdowns: Sequence[Breakdown]) -> str:
     """What the ratios are, and what they do not say."""
     text = f"× is against {names(breakdowns)[0]}"
@@ -85,37 +175,47 @@ def sections(breakdowns: Sequence[Breakdown], by: str, wide: bool = False) -> li
     Raises:
         UsageError: there is no such view, or a record holds no modules.
     """
-    found = [_totals(breakdowns)]
-    labels, tables = aligned(breakdowns, by)
     timed = [breakdown.timed for breakdown in breakdowns]
+    shown = {
+        "time": any(timed),
+        "parameters": wide,
+        "MACs": wide or not all(timed),
+        "FLOPs": wide,
+    }
+    found = of_metrics(breakdowns, by, [metric for metric, is_shown in shown.items() if is_shown])
+    return [totals(breakdowns), *found.values()]
 
-    def section(title: str, figure: Callable[[Row], float | None], share: Callable[[Row], float | None]) -> Section:
-        of_times = title.startswith("time")
-        found = []
-        for label in labels:
-            of_row = [table.get(label) for table in tables]
-            values = [None if row is None else figure(row) for row in of_row]
-            shares = [None if row is None else share(row) for row in of_row]
-            against = _ratios_of_times(breakdowns, values) if of_times else ratios(values)
-            cells = _cells(values, against, formatting.measured if of_times else formatting.count, shares)
-            found.append((formatting.line(label, 80), cells))
-        return Section(f"{title} by {by}", found)
 
-    if any(timed):
-        found.append(
-            section(
-                "time ms",
-                lambda row: None if row.time_ms is None else row.time_ms.value,
-                lambda row: None if row.time_share is None else row.time_share.value,
-            )
-        )
-    if wide:
-        found.append(section("parameters", lambda row: row.parameters, lambda row: row.parameters_share))
-    if wide or not all(timed):
-        found.append(section("MACs", lambda row: row.macs, lambda row: row.macs_share))
-    if wide:
-        found.append(section("FLOPs", lambda row: row.flops, lambda row: row.flops_share))
+def of_metrics(breakdowns: Sequence[Breakdown], by: str, metrics: Sequence[str]) -> dict[str, Section]:
+    """The rows of a view by each of these metrics.
+
+    Args:
+        breakdowns: the records.
+        by: the view; see `bertprof.report.rows.table`.
+        metrics: names in METRICS.
+
+    Raises:
+        UsageError: there is no such view, or a record holds no modules.
+    """
+    labels, tables = aligned(breakdowns, by)
+    found = {}
+    for name in metrics:
+        lines_ = [
+            (formatting.line(label, 80), cells(breakdowns, METRICS[name], [table.get(label) for table in tables]))
+            for label in labels
+        ]
+        found[name] = Section(f"{METRICS[name].header} by {by}", lines_)
     return found
+
+
+def cells(breakdowns: Sequence[Breakdown], metric: Metric, of_row: Sequence[Row | None]) -> list[Cell]:
+    """A metric of one row of each record, None for a record that does not have the row."""
+    values = [None if row is None else metric.figure(row) for row in of_row]
+    pairs = zip(breakdowns, of_row, strict=True)
+    shares = [None if row is None else metric.share(breakdown, row) for breakdown, row in pairs]
+    of_times = metric.field == "time_ms"
+    against = _ratios_of_times(breakdowns, values) if of_times else ratios(values)
+    return _cells(values, against, metric.text, shares)
 
 
 def aligned(breakdowns: Sequence[Breakdown], by: str) -> tuple[list[str], list[dict[str, Row]]]:
@@ -149,7 +249,7 @@ def _cells(
     shares: Sequence[float | None],
 ) -> list[Cell]:
     return [
-        Cell("–" if value is None else text(value), share, ratio)
+        Cell("–" if value is None else text(value), share, ratio, value=value)
         for value, share, ratio in zip(values, shares, against, strict=True)
     ]
 
@@ -169,7 +269,8 @@ def _ratios_of_times(breakdowns: Sequence[Breakdown], values: Sequence[float | N
     ]
 
 
-def _totals(breakdowns: Sequence[Breakdown]) -> Section:
+def totals(breakdowns: Sequence[Breakdown]) -> Section:
+    """What each record takes as a whole; its latency is that of the bare forward."""
     nothing = [None] * len(breakdowns)
     figures: list[tuple[str, list[float | None], Callable[[float], str]]] = [
         ("parameters", [b.total("parameters") for b in breakdowns], formatting.count),
@@ -186,13 +287,13 @@ def _totals(breakdowns: Sequence[Breakdown]) -> Section:
         if all(value is None for value in values):
             continue
         of_times = label in ("latency ms", "tokens/s")
-        cells = _cells(values, _ratios_of_times(breakdowns, values) if of_times else ratios(values), text, nothing)
+        own = _cells(values, _ratios_of_times(breakdowns, values) if of_times else ratios(values), text, nothing)
         if label == "latency ms":
-            cells = [
+            own = [
                 replace(cell, remark=lines.NO_KERNEL if b.timed and dequantised(b) else "")
-                for cell, b in zip(cells, breakdowns, strict=True)
+                for cell, b in zip(own, breakdowns, strict=True)
             ]
-        found.append((label, cells))
+        found.append((label, own))
     return Section("total", found)
 
 
@@ -204,30 +305,68 @@ def latency_ms(breakdown: Breakdown) -> float | None:
 def records(breakdowns: Sequence[Breakdown], by: str) -> list[dict[str, object]]:
     """One entry a record and row for a program to read, the totals first; None for what is not known.
 
-    The time of a total is that of the forward with marks, to which the rows add up; `latency_ms` is the bare one.
+    What was asked of each record stands in every entry of it, so that entries can be grouped by it. `by` is the view,
+    or "total"; then follow the row as in `bertprof.report.rows.records`, what is known of the whole alone, and each
+    figure against that of the first record. The time of a total is that of the forward with marks, to which the rows
+    add up; `latency_ms` is the bare one.
     """
     labels, tables = aligned(breakdowns, by)
     found: list[dict[str, object]] = []
-    for label in ("total", *labels):
-        of_row = [rows.total(b) for b in breakdowns] if label == "total" else [table.get(label) for table in tables]
-        figures = [None if row is None else rows.figures(row) for row in of_row]
-        against = {
-            f"{name}_ratio": ratios([None if f is None else f[name] for f in figures])
-            for name in ("parameters", "macs", "flops")
+    for label in (None, *labels):
+        of_row = [rows.total(b) for b in breakdowns] if label is None else [table.get(label) for table in tables]
+        own = [None if row is None else rows.record(row, by) for row in of_row]
+        wholes = [_of_whole(b if label is None else None) for b in breakdowns]
+        # The record of a row has words as well.
+        values: dict[str, list[Any]] = {
+            name: [None if row is None else row[name] for row in own]
+            for name in ("parameters", "parameter_bytes", "macs", "flops", "time_ms")
         }
-        against["time_ratio"] = _ratios_of_times(breakdowns, [None if f is None else f["time_ms"] for f in figures])
-        for i, (name, breakdown) in enumerate(zip(names(breakdowns), breakdowns, strict=True)):
-            own = figures[i]
-            if own is not None:
-                whole = label == "total"
-                found.append(
-                    {
-                        "record": name,
-                        by: label,
-                        "latency_ms": latency_ms(breakdown) if whole else None,
-                        "tokens_per_second": breakdown.tokens_per_second if whole else None,
-                        **own,
-                        **{key: values[i] for key, values in against.items()},
-                    }
-                )
+        values["latency_ms"] = [whole["latency_ms"] for whole in wholes]
+        against = {
+            f"{name.removesuffix('_ms')}_ratio": (
+                _ratios_of_times(breakdowns, of_name) if name.endswith("_ms") else ratios(of_name)
+            )
+            for name, of_name in values.items()
+        }
+        found += [
+            {
+                "record": name,
+                **_asked(breakdown),
+                "by": "total" if label is None else by,
+                **row,
+                **whole,
+                **{key: each[i] for key, each in against.items()},
+            }
+            for i, (name, breakdown, row, whole) in enumerate(
+                zip(names(breakdowns), breakdowns, own, wholes, strict=True)
+            )
+            if row is not None
+        ]
     return found
+
+
+def _asked(breakdown: Breakdown) -> dict[str, object]:
+    w = breakdown.workload
+    return {
+        "model": w.model,
+        "recipes": "+".join(w.recipes) or "none",
+        "task": w.task,
+        "batch_size": w.batch_size,
+        "sequence_length": w.sequence_length,
+        "padding": w.padding,
+        "dtype": w.dtype,
+        "attention": w.attention,
+        "backend": w.backend,
+        "device": w.device,
+        "threads": w.threads,
+    }
+
+
+def _of_whole(breakdown: Breakdown | None) -> dict[str, float | None]:
+    """What is known of a whole record alone; of a row, None, nothing is."""
+    return {
+        "latency_ms": None if breakdown is None else latency_ms(breakdown),
+        "tokens_per_second": None if breakdown is None else breakdown.tokens_per_second,
+        "peak_memory_bytes": None if breakdown is None else breakdown.peak_memory_bytes,
+        "resident_peak_bytes": None if breakdown is None else breakdown.resident_peak_bytes,
+    }

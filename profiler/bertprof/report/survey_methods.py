@@ -70,6 +70,16 @@ def groups(document: Methods) -> list[str]:
     return [name for name in GROUPS if any(_costs(row.measured, name) for row in rows(document) if row.measured)]
 
 
+def panels(document: Methods) -> list[Metric]:
+    """What is shown by component of a document."""
+    return [metric for metric in PANELS if metric != "time" or document.timed]
+
+
+def panel_caption(metric: Metric) -> str:
+    """What stands above such a table."""
+    return f"{PANELS[metric]} by component, % of all of BERT-base"
+
+
 def _costs(measured: Measured, group: str) -> bool:
     return any(
         change.before or change.after for part in measured.of(*GROUPS[group]) for change in part.metrics.values()
@@ -290,9 +300,14 @@ def legend(document: Methods) -> list[str]:
 
 def caveats(document: Methods) -> list[str]:
     """Which methods have caveats; these stand in their details."""
-    names = [name(row) for row in document.rows if _caveats(row)]
+    names = [name(row) for row in document.rows if has_caveats(row)]
     everywhere = len(names) == sum(row.measured is not None for row in document.rows)
     return [f"caveats of {'all methods' if everywhere else ', '.join(names)}: see each"] if names else []
+
+
+def has_caveats(row: Row) -> bool:
+    """Whether a method has caveats in its details."""
+    return bool(_caveats(row))
 
 
 def _caveats(row: Row) -> list[str]:
@@ -308,6 +323,12 @@ def records(document: Methods) -> list[dict[str, object]]:
     `..._percent` is of all of BERT-base.
     """
     return [record for row in rows(document) for record in _records(row)]
+
+
+def total_record(row: Row) -> dict[str, object]:
+    """What a method costs as a whole, with its `speedup`, None where its time is not that of the weights as stored."""
+    timed = _timed(row.measured)
+    return {**_records(row)[0], "speedup": None if timed is None or not timed.ratio else 1 / timed.ratio}
 
 
 def _records(row: Row) -> list[dict[str, object]]:

@@ -7,15 +7,12 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from bertprof import formatting
 from bertprof.report import beside, survey_methods
 from bertprof.report.console import EDGES, GAP, STYLES, console_of, fitting, listed, trimmed
 from bertprof.report.csv import written
-from bertprof.report.markdown import escape
-from bertprof.report.palette import color_of
-from bertprof.report.survey_methods import PANELS, WORDS
+from bertprof.report.markdown import escape, fenced
+from bertprof.report.survey_methods import WORDS
 from bertprof.report.table2 import SURVEY
-from bertprof.report.template import loaded
 from bertprof.survey.methods import Methods, Metric
 
 _WANTED = ("speedup", "size", "macs", "time", "columns", "later_size", "later_speed", "parameters")
@@ -42,8 +39,8 @@ def terminal(document: Methods, width: int = 100, color: bool = False) -> str:
         console.print(Text(line, style="dim"))
     console.print(Text(survey_methods.headline(document)))
     console.print(_whole(document, width))
-    for metric in _panels(document):
-        console.print(Text(_caption(metric), style="bold"))
+    for metric in survey_methods.panels(document):
+        console.print(Text(survey_methods.panel_caption(metric), style="bold"))
         console.print(_by_group(document, metric, width))
     console.print(listed((Text("•"), Text(line, style="dim")) for line in survey_methods.legend(document)))
     for caveat in survey_methods.caveats(document):
@@ -57,14 +54,6 @@ def terminal(document: Methods, width: int = 100, color: bool = False) -> str:
         )
     )
     return trimmed(stream)
-
-
-def _panels(document: Methods) -> list[Metric]:
-    return [metric for metric in PANELS if metric != "time" or document.timed]
-
-
-def _caption(metric: Metric) -> str:
-    return f"{PANELS[metric]} by component, % of all of BERT-base"
 
 
 def _whole(document: Methods, width: int) -> Table:
@@ -153,14 +142,17 @@ def markdown(document: Methods) -> str:
         table_in_markdown(["method", *(c.header for c in columns)], whole),
     ]
     groups: list[str | None] = [*survey_methods.groups(document), None]
-    for metric in _panels(document):
+    for metric in survey_methods.panels(document):
         cells = [
             [survey_methods.name(row), *(survey_methods.group_cell(row, metric, group) for group in groups)]
             for row in rows
             if row.measured is not None
         ]
         heads = ["method", *(group or "total" for group in groups)]
-        parts += [f"### {escape(_caption(metric))}", table_in_markdown(heads, cells, right=len(groups))]
+        parts += [
+            f"### {escape(survey_methods.panel_caption(metric))}",
+            table_in_markdown(heads, cells, right=len(groups)),
+        ]
     parts += [
         "\n".join(f"- {escape(line)}" for line in survey_methods.legend(document)),
         "\n".join(f"- **caveat**: {escape(caveat)}" for caveat in survey_methods.caveats(document)),
@@ -186,7 +178,7 @@ def details_in_markdown(document: Methods) -> Iterator[str]:
         yield f"### {escape(survey_methods.name(row))}"
         yield "\n".join(f"- {escape(sentence)}" for sentence in survey_methods.details(row))
     if document.command is not None:
-        yield escape(formatting.line(document.command))
+        yield fenced(document.command)
 
 
 def csv(document: Methods) -> str:
@@ -201,36 +193,15 @@ def csv(document: Methods) -> str:
 def page(document: Methods) -> str:
     """The whole page, with the figure."""
     from bertprof.report import figure
-    from bertprof.report.page import inline_svg
+    from bertprof.report.page.drawn import inline_svg
+    from bertprof.report.page.survey import methods_page
 
-    drawn = inline_svg(figure.render(document, "svg"), "Size, MACs and time of each method by component")
-    return _rendered("survey_methods.html", document, drawn)
+    drawn = inline_svg(figure.render([document], "svg"), "Size, MACs and time of each method by component")
+    return methods_page(document, drawn)
 
 
 def fragment(document: Methods) -> str:
-    """The table alone, for a notebook."""
-    return _rendered("survey_methods_fragment.html", document)
+    """The methods as a whole, for a notebook."""
+    from bertprof.report.page.survey import methods_fragment
 
-
-def _rendered(template: str, document: Methods, drawn: str = "") -> str:
-    return loaded(template).render(
-        document=document,
-        title=survey_methods.TITLE,
-        survey=SURVEY,
-        headline=survey_methods.headline(document),
-        setting=beside.setting(document),
-        caveats=survey_methods.caveats(document),
-        legend=survey_methods.legend(document),
-        columns=survey_methods.columns(document),
-        words=WORDS,
-        rows=survey_methods.rows(document),
-        groups=survey_methods.groups(document),
-        panels={metric: _caption(metric) for metric in _panels(document)},
-        cell=survey_methods.cell,
-        group_cell=survey_methods.group_cell,
-        color_of=color_of,
-        tone=survey_methods.tone,
-        name=survey_methods.name,
-        details=survey_methods.details,
-        figure=drawn,
-    )
+    return methods_fragment(document)

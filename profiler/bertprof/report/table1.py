@@ -29,9 +29,9 @@ TOTALS: Mapping[str, str] = MappingProxyType({"size": "size %", "macs": "MACs %"
 """What is said of each method as a whole."""
 
 
-def text(cell: Cell) -> str:
-    """A cell: the printed mark, ≠ where it disagrees, and what changes: X PBT, –≠PBMT."""
-    sign = "≠" if cell.agrees is False else " "
+def text(cell: Cell, gap: str = "") -> str:
+    """A cell: the printed mark, ≠ where it disagrees, between gaps, and what changes: X PBT, –≠PBMT."""
+    sign = f"{gap}≠{gap}" if cell.agrees is False else " "
     return f"{cell.printed or '–'}{sign}{''.join(cell.found)}".rstrip()
 
 
@@ -86,10 +86,10 @@ def headline(document: Methods) -> str:
     cells = [cell for cell in table1.cells(document) if cell.agrees is not None]
     wrong = table1.disagreements(document)
     missing = sum(not cell.printed for cell in wrong)
-    return (
-        f"{len(cells) - len(wrong)} of {len(cells)} cells agree; in {missing} something changes where no mark is "
-        f"printed, in {len(wrong) - missing} nothing changes where one is."
-    )
+    idle = len(wrong) - missing
+    found = f"{len(cells) - len(wrong)} of the {len(cells)} cells of Table 1 that were measured agree with the print"
+    found += f"; in {missing} something changes where no mark is printed" if missing else ""
+    return found + (f"; in {idle} nothing changes where a mark is printed." if idle else ".")
 
 
 def disagreements(document: Methods) -> list[tuple[str, str]]:
@@ -111,17 +111,23 @@ def unexamined(document: Methods) -> list[str]:
     return [column for column in COLUMNS if column not in measured]
 
 
-def legend(document: Methods) -> list[str]:
-    """What the cells mean, and how the printed table is read."""
+def key(document: Methods) -> str:
+    """What the marks in the cells mean, which a reader must know before the table."""
     time = (
         "T time, of any of its components, faster or slower by its verdict; "
         if document.timed
         else "time was not measured; "
     )
+    return (
+        "X or 4: printed mark, – none, ? uncertain; then what the column's methods are measured to change: P "
+        f"parameters that are not zero, B stored bytes, M MACs, {time}≠ where one stands without the other"
+    )
+
+
+def legend(document: Methods) -> list[str]:
+    """How the tables are read, and how the printed one is."""
     found = [
-        "printed mark, then what the column's methods are measured to change: P parameters that are not zero, B stored "
-        f"bytes, M MACs, {time}≠ where one stands without the other. Of single methods: + where it grows, ± where "
-        "parts of it do and others shrink",
+        "of single methods: + where it grows, ± where parts of it do and others shrink, · where nothing changes",
         "Transformer counts as changed where the number of encoder units changes or another backbone stands in their "
         "place",
         "; ".join(f"{column} {described(column)}" for column in COLUMNS),

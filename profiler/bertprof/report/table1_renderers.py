@@ -11,7 +11,6 @@ from bertprof.report.csv import written
 from bertprof.report.markdown import escape
 from bertprof.report.survey_methods_renderers import details_in_markdown, table_in_markdown
 from bertprof.report.table2 import SURVEY
-from bertprof.report.template import loaded
 from bertprof.survey.methods import Methods
 from bertprof.survey.table1 import COLUMNS, TARGETS
 
@@ -31,6 +30,7 @@ def terminal(document: Methods, width: int = 100, color: bool = False) -> str:
     console.print(Text.assemble((table1.TITLE, "bold"), f" ({SURVEY})"))
     for line in beside.setting(document):
         console.print(Text(line, style="dim"))
+    console.print(Text(table1.key(document), style="dim"))
     named = max(map(cell_len, table1.AS_PRINTED.values()))
     fitting = max(1, (width - EDGES - named) // (_CELL + 1))
     for first in range(0, len(COLUMNS), fitting):
@@ -88,7 +88,8 @@ def _methods(document: Methods, width: int) -> Table:
 def markdown(document: Methods) -> str:
     """The matrix, the disagreements, one line a method, how to read it, then what must be known of each method."""
     matrix = [
-        [table1.AS_PRINTED[target], *map(table1.text, cells)] for target, cells in table1.matrix(document).items()
+        [table1.AS_PRINTED[target], *(table1.text(cell, gap=" ") for cell in cells)]
+        for target, cells in table1.matrix(document).items()
     ]
     rows = [
         [
@@ -103,6 +104,7 @@ def markdown(document: Methods) -> str:
     parts = [
         f"## {table1.TITLE}",
         f"{escape(SURVEY)}  \n" + "  \n".join(map(escape, beside.setting(document))),
+        escape(table1.key(document)),
         table_in_markdown(["component", *COLUMNS], matrix),
         escape(table1.headline(document)),
         "\n".join(f"- **{escape(where)}**: {escape(what)}" for where, what in table1.disagreements(document)),
@@ -122,33 +124,13 @@ def csv(document: Methods) -> str:
 
 def page(document: Methods) -> str:
     """The whole page."""
-    return _rendered("table1.html", document)
+    from bertprof.report.page.survey import table1_page
+
+    return table1_page(document)
 
 
 def fragment(document: Methods) -> str:
     """The matrix and its disagreements, for a notebook."""
-    return _rendered("table1_fragment.html", document)
+    from bertprof.report.page.survey import table1_fragment
 
-
-def _rendered(template: str, document: Methods) -> str:
-    return loaded(template).render(
-        document=document,
-        title=table1.TITLE,
-        survey=SURVEY,
-        headline=table1.headline(document),
-        setting=beside.setting(document),
-        caveats=survey_methods.caveats(document),
-        columns={column: table1.described(column) for column in COLUMNS},
-        matrix=table1.matrix(document),
-        as_printed=table1.AS_PRINTED,
-        text=table1.text,
-        tone=table1.tone,
-        disagreements=table1.disagreements(document),
-        totals=table1.TOTALS,
-        branches=lambda row: survey_methods.short_columns(row.columns),
-        method_marks=table1.method_marks,
-        total=table1.total,
-        legend=table1.legend(document),
-        name=survey_methods.name,
-        details=survey_methods.details,
-    )
+    return table1_fragment(document)

@@ -275,6 +275,12 @@ def system(line: Line, part: Part) -> str:
     return formatting.line(line.row.system, 60)
 
 
+def in_line(line: Line, part: Part) -> tuple[str, str]:
+    """Label and system, with which of two it is behind a comma."""
+    variant = "" if line.variant is None or part == "accuracy" else f", {line.variant}"
+    return formatting.line(line.row.label), f"{system(line, part)}{variant}"
+
+
 def baseline(table: Table2) -> Row:
     """The row that the others are relative to: the first."""
     return table.rows[0]
@@ -285,7 +291,7 @@ def records(table: Table2) -> list[dict[str, object]]:
 
     What is printed stands in the row's own line only.
     """
-    return [_record(line) for line in lines_of(table, "cost")]
+    return [record(line) for line in lines_of(table, "cost")]
 
 
 _SIZED = (
@@ -302,7 +308,8 @@ _PRINTED = ("mnli", "qqp_accuracy", "qqp_f1", "sst2", "squad_f1", "size_per_accu
 _LATER = ("gpu_speedup", "cpu_speedup", "mnli", "qqp", "sst2", "squad_f1", "sure")
 
 
-def _record(line: Line) -> dict[str, object]:
+def record(line: Line) -> dict[str, object]:
+    """The entry of a line; see `records`."""
     row, run = line.row, line.run
     size, macs, speed = run.size, run.macs, run.speed
     p, later = (row.printed, row.later) if line.first else (None, None)

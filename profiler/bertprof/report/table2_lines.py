@@ -7,6 +7,33 @@ from bertprof.survey import systems
 from bertprof.survey.later import Later, Setting
 from bertprof.survey.table2 import Macs, Row, Speed, Table2
 
+_CLOSE = 1.0
+"""Points of BERT-base's size within which a size is the printed one."""
+
+
+def headline(table: Table2) -> str:
+    """The answer in two sentences, from the table alone: of each system its first row."""
+    first = baseline(table)
+    rows = [row for i, row in enumerate(table.rows) if row.system not in {each.system for each in table.rows[:i]}]
+    sizes = [(row.printed.size, row.size) for row in rows if row is not first and row.size is not None]
+    by_rule = sum(abs(size.printed_rule_percent - printed) <= _CLOSE for printed, size in sizes)
+    stored = sum(abs(size.percent - printed) <= _CLOSE for printed, size in sizes)
+    found = []
+    if sizes:
+        found.append(
+            f"Of {len(sizes)} sizes {by_rule} are within {_CLOSE:g} point of the printed ones, counted by the same "
+            f"rule, {stored} as the weights are stored."
+        )
+    if not table.timed:
+        return " ".join([*found, "Time was not measured."])
+    timed = [(row.speed, row.system) for row in rows if row is not first and row.speed and row.speed.speedup]
+    faster = [(speed.speedup or 0, system) for speed, system in timed if speed.verdict == "faster"]
+    text = f"Of {len(timed)} systems timed here {len(faster)} are surely faster than BERT-base"
+    if faster:
+        best, system = max(faster)
+        text += f"; the fastest is {formatting.line(system, 60)}, {formatting.three(best)} times"
+    return " ".join([*found, f"{text}."])
+
 
 def details(table: Table2, row: Row, brief: bool = False) -> list[str]:
     """What must be known of a row: which system it is, how its figures come about, what is wrong with them.
@@ -126,9 +153,14 @@ def legend(table: Table2) -> list[str]:
 
 def caveats(table: Table2) -> list[str]:
     """Which rows have caveats; these stand in their details."""
-    names = dict.fromkeys(formatting.line(row.system, 60) for row in table.rows if _caveats(row))
+    names = dict.fromkeys(formatting.line(row.system, 60) for row in table.rows if has_caveats(row))
     everywhere = all(_caveats(row) for row in table.rows if row.speed is not None)
     return [f"caveats of the times of {'all rows' if everywhere else ', '.join(names)}: see each"] if names else []
+
+
+def has_caveats(row: Row) -> bool:
+    """Whether a row has caveats in its details."""
+    return bool(_caveats(row))
 
 
 def _caveats(row: Row) -> list[str]:

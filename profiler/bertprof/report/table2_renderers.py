@@ -1,6 +1,5 @@
 """Table 2 of the survey as a terminal's text, as Markdown, as CSV and as a page."""
 
-from itertools import groupby
 from typing import Literal
 
 from rich.box import SIMPLE_HEAD
@@ -12,9 +11,8 @@ from bertprof import formatting
 from bertprof.report import beside, table2, table2_lines
 from bertprof.report.console import EDGES, GAP, STYLES, console_of, fitting, listed, trimmed
 from bertprof.report.csv import written
-from bertprof.report.markdown import escape
+from bertprof.report.markdown import escape, fenced
 from bertprof.report.table2 import Column, Line, Part
-from bertprof.report.template import loaded
 from bertprof.survey.table2 import Table2
 
 _WANTED: tuple[str, ...] = (
@@ -45,6 +43,7 @@ def terminal(table: Table2, width: int = 100, color: bool = False) -> str:
     console.print(Text.assemble((table2.TITLE, "bold"), f" ({table2.SURVEY})"))
     for line in beside.setting(table):
         console.print(Text(line, style="dim"))
+    console.print(Text(table2_lines.headline(table)))
     for part, title in table2.PARTS.items():
         if columns := table2.columns(table, part):
             console.print(Text(f"\n{title}", style="bold"))
@@ -115,6 +114,7 @@ def markdown(table: Table2) -> str:
     parts = [
         f"## {table2.TITLE}",
         f"{escape(table2.SURVEY)}  \n" + "  \n".join(map(escape, beside.setting(table))),
+        escape(table2_lines.headline(table)),
         *(_ruled(table, part, title) for part, title in table2.PARTS.items()),
         "\n".join(f"- {escape(line)}" for line in table2_lines.legend(table)),
         "\n".join(f"- **caveat**: {escape(caveat)}" for caveat in table2_lines.caveats(table)),
@@ -123,7 +123,7 @@ def markdown(table: Table2) -> str:
         sentences = table2_lines.details(table, row)
         parts += [f"### {escape(table2.name(row))}", "\n".join(f"- {escape(sentence)}" for sentence in sentences)]
     if table.command is not None:
-        parts.append(escape(formatting.line(table.command)))
+        parts.append(fenced(table.command))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -134,7 +134,7 @@ def _ruled(table: Table2, part: Part, title: str) -> str:
         return ""
     heads = [f"{c.short} {c.header}" for c in columns]
     rows = [
-        [*map(escape, _in_line(line, part)), *(escape(table2.cell(line, c.field)) for c in columns)]
+        [*map(escape, table2.in_line(line, part)), *(escape(table2.cell(line, c.field)) for c in columns)]
         for line in table2.lines_of(table, part)
     ]
     return "\n".join(
@@ -147,12 +147,6 @@ def _ruled(table: Table2, part: Part, title: str) -> str:
     )
 
 
-def _in_line(line: Line, part: Part) -> tuple[str, str]:
-    """Label and system, with which of two it is behind a comma."""
-    variant = "" if line.variant is None or part == "accuracy" else f", {line.variant}"
-    return formatting.line(line.row.label), f"{table2.system(line, part)}{variant}"
-
-
 def csv(table: Table2) -> str:
     """One line a row, all digits, units in the column names."""
     found = table2.records(table)
@@ -161,40 +155,13 @@ def csv(table: Table2) -> str:
 
 def page(table: Table2) -> str:
     """The whole page."""
-    return _rendered("table2.html", table)
+    from bertprof.report.page.survey import table2_page
+
+    return table2_page(table)
 
 
 def fragment(table: Table2) -> str:
-    """The table alone, for a notebook."""
-    return _rendered("table2_fragment.html", table)
+    """The parts of the table, for a notebook."""
+    from bertprof.report.page.survey import table2_fragment
 
-
-def _rendered(template: str, table: Table2) -> str:
-    return loaded(template).render(
-        table=table,
-        title=table2.TITLE,
-        survey=table2.SURVEY,
-        setting=beside.setting(table),
-        caveats=table2_lines.caveats(table),
-        legend=table2_lines.legend(table),
-        parts=[_laid(table, part, title) for part, title in table2.PARTS.items() if table2.columns(table, part)],
-        cell=table2.cell,
-        tone=table2.tone,
-        name=table2.name,
-        details=lambda row: table2_lines.details(table, row),
-    )
-
-
-def _laid(table: Table2, part: Part, title: str) -> dict[str, object]:
-    """A part as a table of the page."""
-    columns = table2.columns(table, part)
-    return {
-        "title": title,
-        "columns": columns,
-        "groups": [(group, len(list(of))) for group, of in groupby(columns, key=_group)],
-        "lines": [(*_in_line(line, part), line) for line in table2.lines_of(table, part)],
-    }
-
-
-def _group(column: Column) -> str:
-    return column.group
+    return table2_fragment(table)

@@ -1,8 +1,10 @@
 """The survey's methods as they are counted and measured here, each beside BERT-base on the same work."""
 
+from collections.abc import Callable
+
 from bertprof import comparison, record
+from bertprof.difference import Diff
 from bertprof.measurement import Plan, Progress
-from bertprof.record import Breakdown
 from bertprof.sides import Asked
 from bertprof.survey import approaches
 from bertprof.survey import methods as documents
@@ -10,8 +12,13 @@ from bertprof.survey.approaches import Approach
 from bertprof.survey.measured import AllFound, Wanted, all_beside
 from bertprof.survey.methods import Measured, Methods, Row, View
 
+Told = Callable[[Approach, Diff], None]
+"""Is given a method, and BERT-base compared with it in full."""
 
-def methods(asked: Asked, plan: Plan, view: View, command: str | None, progress: Progress) -> Methods:
+
+def methods(
+    asked: Asked, plan: Plan, view: View, command: str | None, progress: Progress, told: Told | None = None
+) -> Methods:
     """All methods.
 
     Args:
@@ -20,6 +27,7 @@ def methods(asked: Asked, plan: Plan, view: View, command: str | None, progress:
         view: what it is made for.
         command: how to make it again.
         progress: is told which method is at what step, and how far the whole is.
+        told: is given every method's diff, of which the document keeps the figures alone.
 
     Raises:
         BertprofError: BERT-base itself can be neither counted nor, on that device, measured.
@@ -30,7 +38,12 @@ def methods(asked: Asked, plan: Plan, view: View, command: str | None, progress:
         if (one := _wanted(each)) is not None:
             wanted.setdefault(one, each.name)
     found = all_beside(approaches.BASE.model or "", wanted, asked, plan, progress)
-    compared = {one: _measured(one, found) for one in wanted}
+    diffs = {one: diff for one in wanted if (diff := _compared(one, found)) is not None}
+    compared = {one: documents.measured_of(diff) for one, diff in diffs.items()}
+    for each in approaches.APPROACHES:
+        one = _wanted(each)
+        if told is not None and one in diffs:
+            told(each, diffs[one])
     seen = found.seen
     return Methods(
         bertprof_version=seen.bertprof_version,
@@ -41,7 +54,7 @@ def methods(asked: Asked, plan: Plan, view: View, command: str | None, progress:
         margin=comparison.MARGIN,
         workload=seen.workload,
         host=seen.host,
-        base=documents.row_of(approaches.BASE, _compared(seen, seen)),
+        base=documents.row_of(approaches.BASE, documents.measured_of(comparison.Comparison(seen, seen).diff())),
         rows=[_row(each, found, compared) for each in approaches.APPROACHES],
         notes=list(approaches.NOTES),
     )
@@ -51,18 +64,16 @@ def _wanted(approach: Approach) -> Wanted | None:
     return None if approach.model is None else Wanted(approach.model, approach.settings, approach.segments)
 
 
-def _measured(one: Wanted, found: AllFound) -> Measured | None:
-    """A model and BERT-base on the same work, compared; None where it cannot even be counted."""
+def _compared(one: Wanted, found: AllFound) -> Diff | None:
+    """BERT-base and a model on the same work, compared; None where that cannot even be counted."""
     before, after, _ = found.models[one]
-    return None if after is None else _compared(before or found.bases[one.segments], after)
+    if after is None:
+        return None
+    return comparison.Comparison(before or found.bases[one.segments], after).diff()
 
 
-def _compared(before: Breakdown, after: Breakdown) -> Measured:
-    return documents.measured_of(comparison.Comparison(before, after).diff())
-
-
-def _row(approach: Approach, found: AllFound, compared: dict[Wanted, Measured | None]) -> Row:
+def _row(approach: Approach, found: AllFound, compared: dict[Wanted, Measured]) -> Row:
     one = _wanted(approach)
     if one is None:
         return documents.row_of(approach)
-    return documents.row_of(approach, compared[one], found.models[one].failed)
+    return documents.row_of(approach, compared.get(one), found.models[one].failed)

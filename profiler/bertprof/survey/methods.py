@@ -158,11 +158,11 @@ class Methods(msgspec.Struct, kw_only=True):
 
         return survey_methods_renderers.terminal(self, width)
 
-    def figure(self) -> "matplotlib.figure.Figure":
+    def figure(self, width_mm: float | None = None) -> "matplotlib.figure.Figure":
         """Size, MACs and time of every method, stacked by component, as a matplotlib Figure."""
-        from bertprof.report.figure import methods_figure
+        from bertprof.report.figure import draw
 
-        return methods_figure(self)
+        return draw([self], width_mm=width_mm)
 
     def _repr_html_(self) -> str:
         if self.view == "table1":
