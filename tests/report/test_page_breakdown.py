@@ -17,7 +17,7 @@ from bertprof import record, schema
 from bertprof.components import Component
 from bertprof.observations import Energy
 from bertprof.record import Breakdown, Host, Operator, Workload
-from bertprof.report import lines, page, rows
+from bertprof.report import lines, page, rows, tabular
 from bertprof.report.page import costs
 from bertprof.report.page.drawn import inline_svg
 from bertprof.report.roof_points import points
@@ -46,7 +46,7 @@ def view(content: str, by: str) -> Grid:
 def records(breakdown: Breakdown, by: str) -> dict[str, dict[str, Any]]:
     """What a program reads of a view, by the names of the rows."""
     labels = [row.label for row in rows.table(breakdown, by)]
-    return dict(zip(labels, rows.records(breakdown, by), strict=True))
+    return dict(zip(labels, tabular.records(breakdown, by), strict=True))
 
 
 def about(value: float | None) -> Any:
@@ -107,7 +107,7 @@ def test_texts_say_what_the_values_are(wide: bool):
 
 def test_modules_carry_their_own_and_inclusive_figures(real: Breakdown):
     grid = view(page.render(real), "module")
-    wanted = rows.records(real, "module")
+    wanted = tabular.records(real, "module")
     assert len(grid.rows) == len(wanted) + 1
     for (label, _, values), row in zip(grid.rows, wanted, strict=False):
         found = dict(zip(grid.names[1:], values, strict=True))

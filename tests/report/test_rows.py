@@ -9,7 +9,7 @@ from bertprof import formatting
 from bertprof.components import Component
 from bertprof.errors import UsageError
 from bertprof.record import Breakdown, Module
-from bertprof.report import rows
+from bertprof.report import rows, tabular
 from bertprof.sampling import Estimate
 from handmade import cost, made
 from test_record import NULLABLE
@@ -331,11 +331,11 @@ def test_a_row_beside_its_roof():
 def test_a_program_is_told_of_the_roofline_always():
     keys = ["achieved_flops_per_s", "achieved_bytes_per_s", "roof_share", "bound"]
     breakdown = roofed(ATTENTION, LINEAR)
-    first = rows.records(breakdown, "cost")[0]
+    first = tabular.records(breakdown, "cost")[0]
     assert [first[key] for key in keys] == pytest.approx([2.5e9, 2.5e9, 0.0625, "memory"])
     breakdown.peaks = None
-    assert [rows.records(breakdown, "component")[0][key] for key in keys] == [None] * 4
-    assert [rows.records(bertprof.load(REAL), "module")[0][key] for key in keys] == [None] * 4
+    assert [tabular.records(breakdown, "component")[0][key] for key in keys] == [None] * 4
+    assert [tabular.records(bertprof.load(REAL), "module")[0][key] for key in keys] == [None] * 4
 
 
 def test_views_that_there_are_not():

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from bertprof import formatting
 from bertprof.difference import Diff
 from bertprof.record import Breakdown
-from bertprof.report import changes, rows, several
+from bertprof.report import changes, several, tabular
 
 
 def render(breakdown: Breakdown, by: str = "component") -> str:
@@ -16,8 +16,8 @@ def render(breakdown: Breakdown, by: str = "component") -> str:
     What is not known is empty; `unit` is empty outside of the units.
     """
     view = "module" if by == "module" else "cost"
-    found = ({"model": breakdown.name, **row} for row in rows.records(breakdown, view))
-    return written(["model", *rows.fields(breakdown, view)], found)
+    found = ({"model": breakdown.name, **row} for row in tabular.records(breakdown, view))
+    return written(["model", *tabular.fields(breakdown, view)], found)
 
 
 def render_diff(diff: Diff) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from bertprof.difference import Diff
 from bertprof.record import Breakdown
-from bertprof.report import changes, rows
+from bertprof.report import changes, tabular
 
 _TYPES: Mapping[str, str] = {
     **dict.fromkeys(("group", "component", "module", "type", "bound"), "string"),
@@ -45,14 +45,14 @@ def frame(breakdown: Breakdown, by: str = "component") -> pd.DataFrame:
 
     Args:
         breakdown: the record.
-        by: "group", "component", "unit", "module" or "cost"; see `bertprof.report.rows.records`.
+        by: "group", "component", "unit", "module" or "cost"; see `bertprof.report.tabular.records`.
 
     Raises:
         UsageError: there is no such view, or the record holds no modules.
     """
-    names = rows.fields(breakdown, by)
+    names = tabular.fields(breakdown, by)
     types = {name: _TYPES.get(name, "float64") for name in names}
-    return pd.DataFrame(rows.records(breakdown, by), columns=names).astype(types)
+    return pd.DataFrame(tabular.records(breakdown, by), columns=names).astype(types)
 
 
 def diff_frame(diff: Diff, by: str = "component") -> pd.DataFrame:

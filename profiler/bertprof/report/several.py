@@ -10,7 +10,7 @@ from bertprof import formatting
 from bertprof.components import GROUPS, Component
 from bertprof.conditions import dequantised, mismatches
 from bertprof.record import Breakdown
-from bertprof.report import lines, rows
+from bertprof.report import lines, rows, tabular
 from bertprof.report.rows import Row
 
 
@@ -48,7 +48,7 @@ class Metric:
 
     Attributes:
         header: what it is called, with its unit.
-        field: of `rows.figures`.
+        field: of `tabular.figures`.
         text: how a figure is written.
     """
 
@@ -306,7 +306,7 @@ def records(breakdowns: Sequence[Breakdown], by: str) -> list[dict[str, object]]
     """One entry a record and row for a program to read, the totals first; None for what is not known.
 
     What was asked of each record stands in every entry of it, so that entries can be grouped by it. `by` is the view,
-    or "total"; then follow the row as in `bertprof.report.rows.records`, what is known of the whole alone, and each
+    or "total"; then follow the row as in `bertprof.report.tabular.records`, what is known of the whole alone, and each
     figure against that of the first record. The time of a total is that of the forward with marks, to which the rows
     add up; `latency_ms` is the bare one.
     """
@@ -314,7 +314,7 @@ def records(breakdowns: Sequence[Breakdown], by: str) -> list[dict[str, object]]
     found: list[dict[str, object]] = []
     for label in (None, *labels):
         of_row = [rows.total(b) for b in breakdowns] if label is None else [table.get(label) for table in tables]
-        own = [None if row is None else rows.record(row, by) for row in of_row]
+        own = [None if row is None else tabular.record(row, by) for row in of_row]
         wholes = [_of_whole(b if label is None else None) for b in breakdowns]
         # The record of a row has words as well.
         values: dict[str, list[Any]] = {
